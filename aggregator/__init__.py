@@ -1,0 +1,1 @@
+"""The service: takes the agents' streams, stores, rates and serves the billing APIs."""

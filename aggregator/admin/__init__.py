@@ -1,0 +1,1 @@
+"""The `nodemeter` command: an HTTP client for administrators."""

@@ -1,0 +1,1 @@
+"""The HTTP dialects: each parses, calls a use case and renders; none computes money."""

@@ -1,0 +1,1 @@
+"""The gRPC side: validates batches and commits them exactly once."""

@@ -1,0 +1,1 @@
+"""The pure rules of rating: no I/O, no clock, no floats."""

@@ -1,0 +1,1 @@
+"""PostgreSQL with TimescaleDB: pool, migrations, named queries, the embedded server."""
