@@ -1,0 +1,227 @@
+"""The aggregator's configuration: TOML, overridden by NODEMETER_<SECTION>_<KEY>.
+
+Every fault is found before any is reported. An unknown section or key is a fault that
+lists the known ones. In the environment only our own sections are looked at: the
+agent's variables may stand beside them.
+"""
+
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+
+from aggregator.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "NODEMETER_"
+CONFIG_VARIABLE = "NODEMETER_AGGREGATOR_CONFIG"
+SYSTEM_CONFIG = Path("/etc/nodemeter/aggregator.toml")
+
+Currency: TypeAlias = Literal[
+    "CNY", "USD", "THB", "RUB", "AUD", "CAD", "CHF", "DKK",
+    "EUR", "GBP", "IDR", "INR", "JPY", "HKD", "SGD",
+]  # fmt: skip
+
+
+def _split(value: object) -> object:
+    """Lists come as comma-separated text from the environment."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_split)]
+Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Section(BaseModel):
+    """A table of the file."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+
+class DatabaseSettings(Section):
+    """Where everything is stored."""
+
+    url: str = "embedded"
+    """`postgresql://…`, or `embedded`: a TimescaleDB that the aggregator starts itself."""
+    state_dir: Path = Path("/var/lib/nodemeter")
+    """Where the embedded database keeps its data."""
+    pool_size: int = Field(default=8, ge=4, le=100)
+
+
+class HttpSettings(Section):
+    """The billing APIs."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    open_to: Networks = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+    """From these networks a request without a token acts as `open_role`."""
+    open_role: Literal["admin", "viewer"] = "admin"
+
+
+class GrpcSettings(Section):
+    """Where agents connect."""
+
+    host: str = "127.0.0.1"
+    port: Port = 50051
+    max_message_bytes: int = Field(default=4 << 20, ge=64 << 10, le=64 << 20)
+
+    @field_validator("host")
+    @classmethod
+    def _loopback_only(cls, host: str) -> str:
+        """Plain text does not leave the machine."""
+        if host != "localhost" and not _is_loopback(host):
+            raise ValueError(
+                f"{host} is not a loopback address, and without TLS agents are taken at their "
+                "word: only 127.0.0.1, ::1 or localhost are allowed"
+            )
+        return host
+
+
+class BillingSettings(Section):
+    """What prices are in."""
+
+    currency: Currency = "USD"
+
+
+class RetentionSettings(Section):
+    """How long raw usage is kept; charges are kept for ever."""
+
+    usage_days: int = Field(default=7, ge=2, le=3650)
+
+
+class IngestSettings(Section):
+    """Bounds of what is taken, and of the memory that taking it may cost."""
+
+    max_group_records: int = Field(default=200_000, ge=1, le=10_000_000)
+    """Records in one transaction."""
+    max_group_batches: int = Field(default=2_000, ge=1, le=100_000)
+    max_queued_records: int = Field(default=1_000_000, ge=1, le=100_000_000)
+    """Records that wait for the database; beyond them agents are held back."""
+    linger_seconds: float = Field(default=0.01, ge=0, le=5)
+    """How long a small group waits for company."""
+    busy_after_seconds: float = Field(default=5, ge=0, le=600)
+    """How long a batch waits for room before its agent is told to come back later."""
+    retry_after_seconds: float = Field(default=5, ge=0, le=3600)
+    max_age_days: int = Field(default=35, ge=1, le=3650)
+    """Older usage is set aside."""
+    max_ahead_seconds: int = Field(default=300, ge=0, le=86400)
+    """Usage further in the future is set aside."""
+
+
+class RaterSettings(Section):
+    """How usage becomes charges."""
+
+    interval_seconds: float = Field(default=1, gt=0, le=3600)
+    max_records: int = Field(default=500_000, ge=1, le=10_000_000)
+    """Records in one transaction; one larger group is still taken whole."""
+
+
+class LogSettings(Section):
+    """What is logged."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(Section):
+    """All of it."""
+
+    database: DatabaseSettings = DatabaseSettings()
+    http: HttpSettings = HttpSettings()
+    grpc: GrpcSettings = GrpcSettings()
+    billing: BillingSettings = BillingSettings()
+    retention: RetentionSettings = RetentionSettings()
+    ingest: IngestSettings = IngestSettings()
+    rater: RaterSettings = RaterSettings()
+    log: LogSettings = LogSettings()
+
+
+def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Read `path`, or the first file that exists of those searched, and the environment.
+
+    Raises `SettingsError` with every fault found.
+    """
+    file = path or find_config(environ)
+    values = _read(file) if file else {}
+    source = str(file) if file else "defaults and environment"
+    problems = [*_apply_environment(values, environ)]
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        problems += [_problem(each) for each in error.errors(include_url=False)]
+        raise SettingsError(problems, source) from error
+    if problems:
+        raise SettingsError(problems, source)
+    return settings
+
+
+def find_config(environ: Mapping[str, str]) -> Path | None:
+    """Give $NODEMETER_AGGREGATOR_CONFIG, else the file of this virtual environment, else /etc's."""
+    if named := environ.get(CONFIG_VARIABLE):
+        return Path(named)
+    candidates = [SYSTEM_CONFIG]
+    if sys.prefix != sys.base_prefix:
+        candidates.insert(0, Path(sys.prefix) / "etc/nodemeter/aggregator.toml")
+    return next((each for each in candidates if each.is_file()), None)
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError([f"cannot be read: {error.strerror}"], str(file)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError([f"is not valid TOML: {error}"], str(file)) from error
+
+
+def _apply_environment(values: dict[str, object], environ: Mapping[str, str]) -> Iterator[str]:
+    """Lay the environment over `values`; yield what is wrong with it."""
+    for name, text in sorted(environ.items()):
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
+        if section not in Settings.model_fields or not key:
+            continue
+        known = _keys(section)
+        if key not in known:
+            yield f"{name}: unknown; known are {', '.join(_variable(section, k) for k in known)}"
+            continue
+        table = values.setdefault(section, {})
+        if isinstance(table, dict):
+            table[key] = text
+
+
+def _problem(detail: ErrorDetails) -> str:
+    """Say one fault in the operator's words."""
+    location = [str(part) for part in detail["loc"]]
+    if detail["type"] == "extra_forbidden" and len(location) == 1:
+        return f"[{location[0]}]: unknown section; known are {', '.join(Settings.model_fields)}"
+    where = f"[{location[0]}] {'.'.join(location[1:])}".strip()
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: unknown key; known are {', '.join(_keys(location[0]))}"
+    return f"{where}: {detail['msg'].removeprefix('Value error, ')}"
+
+
+def _keys(section: str) -> tuple[str, ...]:
+    kind = Settings.model_fields[section].annotation
+    if not isinstance(kind, type) or not issubclass(kind, Section):
+        raise TypeError(f"[{section}] is no table")
+    return tuple(kind.model_fields)
+
+
+def _variable(section: str, key: str) -> str:
+    return f"{ENVIRONMENT_PREFIX}{section.upper()}_{key.upper()}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

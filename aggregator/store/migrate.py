@@ -1,0 +1,153 @@
+"""Brings a database to the schema of this software, or says why it cannot.
+
+Migrations are numbered files, each applied in one transaction together with its row in
+`schema_migration`, under one advisory lock. Applying them again does nothing.
+The extension timescaledb is created before, since that may need a superuser; btree_gist
+is a trusted one and is created by a migration.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+
+import psycopg
+from psycopg import Connection, errors
+from psycopg.rows import TupleRow
+
+from aggregator.errors import (
+    DatabaseEncodingError,
+    DatabaseTooOldError,
+    MigrationFailedError,
+    SchemaChangedError,
+    SchemaNewerError,
+    TimescaleMissingError,
+    TimescaleNotPreloadedError,
+    TimescalePrivilegeError,
+    TimescaleVersionError,
+)
+from aggregator.model import MIGRATE_LOCK
+from aggregator.store.pool import connect
+from aggregator.store.queries import query
+
+_FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
+_MINIMUM_SERVER: Final = 150000
+_OLDEST = (2, 13)
+_WRONG_FIRST, _WRONG_LAST = (2, 25, 0), (2, 26, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One numbered file."""
+
+    version: int
+    name: str
+    text: bytes
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the content, in hexadecimal."""
+        return hashlib.sha256(self.text).hexdigest()
+
+
+def migrate(url: str) -> Sequence[str]:
+    """Apply what is missing and name it; nothing if the schema is current.
+
+    Raises a `DatabaseError` that says what the operator can do.
+    """
+    with connect(url) as connection:
+        check_server(connection, url)
+        connection.execute(query("lock_migrations"), {"lock": MIGRATE_LOCK})
+        create_timescale(connection, url)
+        connection.execute(query("create_schema_migration"))
+        return [_apply(connection, each) for each in _missing(connection, known_migrations())]
+
+
+def known_migrations() -> Sequence[Migration]:
+    """The files of `store/migrations`, in order; ValueError if their numbers have a gap."""
+    found = [
+        Migration(version=int(match[1]), name=file.name, text=file.read_bytes())
+        for file in (files("aggregator.store") / "migrations").iterdir()
+        if (match := _FILE.fullmatch(file.name))
+    ]
+    found.sort(key=lambda each: each.version)
+    if [each.version for each in found] != list(range(1, len(found) + 1)):
+        raise ValueError("migrations are not numbered from 1 without gaps")
+    return found
+
+
+def check_server(connection: Connection[TupleRow], url: str) -> None:
+    """Refuse a server that is too old, encoded in less than UTF8, or without TimescaleDB."""
+    if connection.info.server_version < _MINIMUM_SERVER:
+        raise DatabaseTooOldError(connection.info.server_version)
+    encoding = connection.info.parameter_status("server_encoding") or "?"
+    if encoding != "UTF8":
+        raise DatabaseEncodingError(encoding)
+    row = connection.execute(query("get_timescale_version")).fetchone()
+    if row is None or row[0] is None:
+        raise TimescaleMissingError(url)
+    check_timescale_version(str(row[0]))
+
+
+def check_timescale_version(version: str) -> None:
+    """Refuse what upstream got wrong (2.25.0 to 2.26.1) and what lacks what we use."""
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    if numbers < _OLDEST:
+        raise TimescaleVersionError(version, "2.13 or newer is needed")
+    if _WRONG_FIRST <= numbers <= _WRONG_LAST:
+        raise TimescaleVersionError(
+            version, "2.25.0 to 2.26.1 give wrong query results; upgrade to 2.26.2 or newer"
+        )
+
+
+def create_timescale(connection: Connection[TupleRow], url: str) -> None:
+    """Create the extension if the database lacks it."""
+    row = connection.execute(query("get_timescale_installed")).fetchone()
+    if row is not None:
+        return
+    try:
+        connection.execute(query("create_timescale"))
+    except errors.InsufficientPrivilege as error:
+        raise TimescalePrivilegeError(url) from error
+    except psycopg.OperationalError as error:  # the loader ends the session
+        raise TimescaleNotPreloadedError(url) from error
+    except psycopg.Error as error:
+        if "preload" in str(error):
+            raise TimescaleNotPreloadedError(url) from error
+        raise MigrationFailedError("CREATE EXTENSION timescaledb", _words(error)) from error
+
+
+def _missing(connection: Connection[TupleRow], known: Sequence[Migration]) -> Sequence[Migration]:
+    """Compare what was applied with what we hold; give what is still to be applied."""
+    rows = connection.execute(query("list_schema_migrations")).fetchall()
+    applied = {int(version): str(checksum) for version, checksum in rows}
+    newest = max(applied, default=0)
+    if newest > len(known):
+        raise SchemaNewerError(newest, len(known))
+    for each in known:
+        if applied.get(each.version, each.checksum) != each.checksum:
+            raise SchemaChangedError(each.name)
+    return [each for each in known if each.version not in applied]
+
+
+def _apply(connection: Connection[TupleRow], migration: Migration) -> str:
+    try:
+        with connection.transaction():
+            connection.execute(migration.text)
+            connection.execute(
+                query("insert_schema_migration"),
+                {
+                    "version": migration.version,
+                    "name": migration.name,
+                    "checksum": migration.checksum,
+                },
+            )
+    except psycopg.Error as error:
+        raise MigrationFailedError(migration.name, _words(error)) from error
+    return migration.name
+
+
+def _words(error: psycopg.Error) -> str:
+    return " ".join(str(error).split())

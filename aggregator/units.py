@@ -1,0 +1,40 @@
+"""THE table of units: how many base units one unit of the APIs is.
+
+Every quantity inside is an integer in base unit x millisecond; whoever shows one divides
+by `base_units x MS_PER_HOUR`, once, when rendering.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from aggregator.model import ResourceType
+
+MS_PER_HOUR = 3_600_000
+DEVICE_UNITS = 126_000
+"""Base units of one whole device: divisible by 7, 8, 9, 16 and 1000."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """A unit as the APIs show it."""
+
+    name: str
+    base_units: int
+    """How many base units make one of it."""
+
+    @property
+    def unit_hour(self) -> int:
+        """Base unit x ms in one unit-hour: what a price refers to."""
+        return self.base_units * MS_PER_HOUR
+
+
+UNITS: Mapping[ResourceType, Unit] = MappingProxyType(
+    {
+        ResourceType.CPU: Unit(name="m", base_units=1),
+        ResourceType.MEM: Unit(name="Mi", base_units=1024),
+        ResourceType.GPU: Unit(name="number", base_units=DEVICE_UNITS),
+        ResourceType.NPU: Unit(name="number", base_units=DEVICE_UNITS),
+        ResourceType.STORAGE: Unit(name="Mi", base_units=1024),
+    }
+)
