@@ -1,0 +1,278 @@
+"""Runs the embedded server: starts it, watches it, stops it, and keeps others away from it.
+
+One process owns a state directory's server: it holds the lock while it lives. The server is
+told to end when its owner dies (so a kill -9 of the owner leaves no server behind), and a start
+waits for what an earlier owner left. It must be called in the main thread: the kernel takes the
+end of the thread that started the server for the end of its owner.
+"""
+
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+from urllib.parse import quote, urlencode
+
+import psycopg
+from psycopg import sql
+
+from aggregator.store.embedded.account import choose_account, plain_environment
+from aggregator.store.embedded.cluster import DATABASE, ROLE, Cluster
+from aggregator.store.embedded.errors import EmbeddedError, InUseError
+from aggregator.store.embedded.software import Software, choose
+
+_START_SECONDS = 600.0  # recovery after a crash replays the log
+_STOP_SECONDS = 60.0
+_POLL_SECONDS = 0.02
+_PORT_TRIES = 5
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Server:
+    """A running server of this process. As a context manager it stops at the end."""
+
+    cluster: Cluster
+    software: Software
+    settings: Mapping[str, str]
+    fixed_port: int | None
+    lock: IO[str]
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = field(default=None)
+
+    @property
+    def url(self) -> str:
+        """How to connect to the product's database. Holds the password: not for logs."""
+        return self.url_of(DATABASE)
+
+    def url_of(self, database: str) -> str:
+        """How to connect to any database of this server."""
+        folder = self.cluster.socket_folder
+        host = str(folder) if folder else "127.0.0.1"
+        login = f"{ROLE}:{quote(self.cluster.password(), safe='')}"
+        return f"postgresql://{login}@/{quote(database)}?" + urlencode(
+            {"host": host, "port": self.port}
+        )
+
+    def is_running(self) -> bool:
+        """Whether the server's process lives."""
+        return self.process is not None and self.process.poll() is None
+
+    def start(self) -> None:
+        """Start and wait until connections are accepted.
+
+        Raises:
+            EmbeddedError: it did not start; the message ends with its log.
+        """
+        _take_over(self.cluster)
+        for _ in range(_PORT_TRIES):
+            self.port = self.fixed_port or _free_port()
+            self._spawn()
+            if self._is_ready_in_time():
+                break
+            if self.fixed_port is not None or "already in use" not in self._log_tail():
+                raise EmbeddedError(f"PostgreSQL did not start: {self._log_tail()}")
+        else:
+            raise EmbeddedError("PostgreSQL found no free port")
+        _prepare_database(self.url_of("postgres"), self.url)
+
+    def stop(self) -> None:
+        """Stop at once but cleanly; a server that does not obey is killed. Frees the directory."""
+        if self.process is not None:
+            _end(self.process, signal.SIGINT)
+        self.lock.close()
+
+    def kill(self) -> None:
+        """End the server as a crash would (for tests of recovery); `start` brings it back."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _spawn(self) -> None:
+        self.cluster.configure(port=self.port, settings=self.settings)
+        account = self.cluster.account
+        with self._log_path().open("wb") as log:
+            self.process = subprocess.Popen(
+                [*_with_owner(), self.software.binaries / "postgres", "-D", self.cluster.data],
+                cwd=self.cluster.data,
+                env=plain_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a Ctrl-C in the owner's terminal is the owner's to handle
+                user=account.as_user(),
+                group=account.as_group(),
+                extra_groups=account.as_extra_groups(),
+            )
+
+    def _is_ready_in_time(self) -> bool:
+        def has_settled() -> bool:
+            postmaster = self.cluster.postmaster()
+            return not self.is_running() or (postmaster is not None and postmaster.is_ready)
+
+        return _wait(has_settled, _START_SECONDS) and self.is_running()
+
+    def _log_path(self) -> Path:
+        return self.cluster.folder / "start.log"
+
+    def _log_tail(self) -> str:
+        logs = [self._log_path(), *self.cluster.data.glob("log/*.log")]
+        newest = max(logs, key=lambda path: (path.stat().st_size > 0, path.stat().st_mtime_ns))
+        return newest.read_text(encoding="utf-8", errors="replace").strip()[-1500:]
+
+
+def ensure_server(
+    state_dir: Path,
+    *,
+    port: int | None = None,
+    settings: Mapping[str, str] | None = None,
+    software_dirs: Sequence[Path] | None = None,
+) -> Server:
+    """A running server whose data lies in `state_dir`, made on first use; the caller owns it.
+
+    `software_dirs` are folders that may hold an unpacked server; the last one is where it is
+    unpacked to. They are the installation's `timescaledb` and the state directory's unless said.
+    `port` is the loopback port, chosen free where it is None. Call this in the main thread, and
+    `stop` what it returns.
+
+    Raises:
+        InUseError: another process runs this directory's server.
+        EmbeddedError: no TimescaleDB can be had, the account cannot reach the directory, or the
+            server does not start.
+    """
+    folder = state_dir.resolve() / "postgres"
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    lock = _locked(folder)
+    try:
+        cluster = _cluster_in(folder)
+        software = choose(software_dirs or _software_dirs(state_dir), major=cluster.major())
+        cluster.create(software)
+        server = Server(
+            cluster=cluster,
+            software=software,
+            settings=settings or {},
+            fixed_port=port,
+            lock=lock,
+        )
+        server.start()
+    except BaseException:
+        lock.close()
+        raise
+    return server
+
+
+def _software_dirs(state_dir: Path) -> Sequence[Path]:
+    return [Path(sys.prefix) / "timescaledb", state_dir.resolve() / "timescaledb"]
+
+
+def _locked(folder: Path) -> IO[str]:
+    lock = folder.with_name("postgres.lock").open("a+", encoding="ascii")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip() or "unknown"
+        lock.close()
+        raise InUseError(
+            f"the database in {folder.parent} is in use by process {holder}: stop that one, "
+            "or use another state directory"
+        ) from None
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def _cluster_in(folder: Path) -> Cluster:
+    data = folder / "data"
+    account = choose_account(data_owner=data.stat().st_uid if data.exists() else None)
+    account.take(folder, mode=0o755)
+    if not account.can_enter(folder):
+        raise EmbeddedError(
+            f"PostgreSQL runs as {account.name}, which cannot reach {folder}: "
+            "use a state directory whose parents everyone may enter"
+        )
+    return Cluster(folder=folder, account=account)
+
+
+def _take_over(cluster: Cluster) -> None:
+    """End what an owner that died left behind, and clear the mark of a process that is not ours."""
+    left = cluster.processes()
+    postmaster = cluster.postmaster()
+    if postmaster is not None and postmaster.pid in left:
+        logger.warning("ending a server without an owner", extra={"action": "end_orphan"})
+        with suppress(ProcessLookupError):
+            os.kill(postmaster.pid, signal.SIGINT)
+    if not _wait(lambda: not cluster.processes(), _STOP_SECONDS):
+        raise EmbeddedError(
+            f"processes {cluster.processes()} of an earlier server are still at {cluster.data}"
+        )
+    # PostgreSQL takes any living process with that number for a server of its own.
+    (cluster.data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _prepare_database(maintenance_url: str, url: str) -> None:
+    with psycopg.connect(maintenance_url, autocommit=True) as connection:
+        exists = connection.execute(
+            "SELECT FROM pg_database WHERE datname = %s", [DATABASE]
+        ).fetchone()
+        if exists is None:
+            create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE))
+            connection.execute(create)
+    # The first command after new packages; before the migration there is nothing to update.
+    missing = suppress(psycopg.errors.UndefinedObject)
+    with psycopg.connect(url, autocommit=True) as connection, missing:
+        connection.execute("ALTER EXTENSION timescaledb UPDATE")
+
+
+def _with_owner() -> list[str]:
+    """The prefix that makes the kernel end a program with its owner; nothing where unknown."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "INT", "--"] if setpriv else []
+
+
+def _end(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
+    for number in (first, signal.SIGQUIT, signal.SIGKILL):
+        process.send_signal(number)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True

@@ -1,0 +1,86 @@
+"""The tests' database: a real TimescaleDB, one fresh database for each test that asks.
+
+A missing TimescaleDB fails the tests that need one; nothing is skipped.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import LiteralString
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from aggregator.store.embedded import Server, ensure_server
+from aggregator.store.embedded.place import state_dir_of
+from aggregator.store.migrate import migrate
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+TEMPLATE = "template_migrated"
+SETTINGS = {
+    "fsync": "off",  # the machine does not lose power within a test; the server may be killed
+    "max_connections": "200",
+    "max_wal_size": "512MB",
+    "timescaledb.max_background_workers": "0",  # they hold connections and we give them no work
+}
+
+
+@pytest.fixture(scope="session")
+def software_dir() -> Path:
+    """Where `make run` and the tests keep the unpacked TimescaleDB, should there be need of one."""
+    return state_dir_of(CHECKOUT) / "timescaledb"
+
+
+@pytest.fixture(scope="session")
+def timescaledb(software_dir: Path) -> Iterator[Server]:
+    """A running server of the session's own, in a folder that its account can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="nodemeter-test-"))
+    folder.chmod(0o755)
+    try:
+        with ensure_server(folder, settings=SETTINGS, software_dirs=[software_dir]) as server:
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def migrated_template(timescaledb: Server) -> str:
+    """The name of a database with the newest schema, closed so that it can be copied."""
+    _execute(timescaledb, "CREATE DATABASE {}", TEMPLATE)
+    migrate(timescaledb.url_of(TEMPLATE))
+    _execute(timescaledb, "ALTER DATABASE {} ALLOW_CONNECTIONS false", TEMPLATE)
+    return TEMPLATE
+
+
+@pytest.fixture
+def empty_database_url(timescaledb: Server) -> Iterator[str]:
+    """A database of this test alone, with nothing in it; not even the extension."""
+    with _database(timescaledb, "template1") as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(timescaledb: Server, migrated_template: str) -> Iterator[str]:
+    """A database of this test alone, with the newest schema and no rows."""
+    with _database(timescaledb, migrated_template) as url:
+        yield url
+
+
+@contextmanager
+def _database(server: Server, template: str) -> Generator[str]:
+    name = f"test_{uuid4().hex[:12]}"
+    _execute(server, "CREATE DATABASE {} TEMPLATE {}", name, template)
+    try:
+        yield server.url_of(name)
+    finally:
+        _execute(server, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+def _execute(server: Server, statement: LiteralString, *names: str) -> None:
+    query = sql.SQL(statement).format(*map(sql.Identifier, names))
+    with psycopg.connect(server.url_of("postgres"), autocommit=True) as connection:
+        connection.execute(query)
