@@ -1,7 +1,9 @@
 """What can go wrong with the embedded server."""
 
+from aggregator.errors import NodemeterError
 
-class EmbeddedError(Exception):
+
+class EmbeddedError(NodemeterError):
     """The embedded TimescaleDB cannot be had or run; the message says why and what to do."""
 
 

@@ -163,7 +163,6 @@ def ensure_server(
             server does not start.
     """
     folder = state_dir.resolve() / "postgres"
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     lock = _locked(folder)
     try:
         cluster = _cluster_in(folder)
@@ -188,7 +187,13 @@ def _software_dirs(state_dir: Path) -> Sequence[Path]:
 
 
 def _locked(folder: Path) -> IO[str]:
-    lock = folder.with_name("postgres.lock").open("a+", encoding="ascii")
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        lock = folder.with_name("postgres.lock").open("a+", encoding="ascii")
+    except OSError as error:
+        raise EmbeddedError(
+            f"the state directory {folder.parent} cannot be used: {error.strerror}"
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
