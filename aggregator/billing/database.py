@@ -1,0 +1,128 @@
+"""The use cases' way to the database: bounded transactions, and one error when it fails.
+
+Whatever psycopg raises within becomes a `DatabaseError`, so that no caller needs to know
+psycopg. Readers see one snapshot. At most half the pool's connections serve requests:
+a slow client must not hold up ingest.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from typing import Generic, TypeAlias, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection, AsyncServerCursor
+from psycopg.rows import TupleRow, class_row
+
+from aggregator.errors import DatabaseError
+from aggregator.store.migrate import known_migrations
+from aggregator.store.pool import Pool
+from aggregator.store.queries import Query, query
+
+Connection: TypeAlias = AsyncConnection[TupleRow]
+Parameters: TypeAlias = Mapping[str, object]
+Row = TypeVar("Row")
+
+NODE_LOST_AFTER = timedelta(minutes=10)
+"""After this silence a node's jobs show as not running, until it speaks again."""
+
+CHUNK_ROWS = 500
+"""Rows that a long list holds in memory at a time."""
+
+_WAIT_SECONDS = 5.0
+_LIMITS = {"statement_ms": "30000", "lock_ms": "10000", "idle_ms": "60000"}
+
+
+class Listing(Generic[Row]):
+    """A long answer, read in chunks within the transaction that opened it."""
+
+    def __init__(self, cursor: AsyncServerCursor[Row]) -> None:
+        """Read from `cursor`, which has been executed."""
+        self._cursor = cursor
+
+    async def chunk(self) -> Sequence[Row]:
+        """The next rows; fewer than CHUNK_ROWS when there are no more."""
+        with _translated():
+            return await self._cursor.fetchmany(CHUNK_ROWS)
+
+
+class Database:
+    """Transactions for requests, on the aggregator's pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        """Serve from `pool`, which the caller opens and closes."""
+        self._pool = pool
+        self._turns = asyncio.Semaphore(max(1, pool.max_size // 2))
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[Connection]:
+        """A read-only transaction on one snapshot."""
+        async with self._transaction() as connection:
+            await connection.execute(query("begin_snapshot"))
+            await connection.execute(query("set_request_limits"), _LIMITS)
+            yield connection
+
+    @asynccontextmanager
+    async def changing(self, *, undo: bool = False) -> AsyncGenerator[Connection]:
+        """A transaction that commits unless an exception leaves it, or `undo` asks not to."""
+        async with self._transaction(undo=undo) as connection:
+            await connection.execute(query("set_request_limits"), _LIMITS)
+            yield connection
+
+    async def schema_is_current(self) -> bool:
+        """Whether the database answers and holds this software's schema."""
+        async with self.reading() as connection:
+            cursor = await connection.execute(query("get_schema_version"))
+            row = await cursor.fetchone()
+        return row is not None and row[0] == len(known_migrations())
+
+    @asynccontextmanager
+    async def _transaction(self, *, undo: bool = False) -> AsyncGenerator[Connection]:
+        async with self._turn():
+            with _translated():
+                async with (
+                    self._pool.connection(timeout=_WAIT_SECONDS) as connection,
+                    connection.transaction(force_rollback=undo),
+                ):
+                    yield connection
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise DatabaseError("too many requests read from the database at once") from error
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    """Say once what it means that psycopg raised: the database did not answer."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise DatabaseError("the database does not answer") from error
+
+
+async def rows_of(
+    connection: Connection, statement: Query, parameters: Parameters, kind: type[Row]
+) -> Sequence[Row]:
+    """All rows of a short answer, each as a `kind` built from its columns by name."""
+    async with connection.cursor(row_factory=class_row(kind)) as cursor:
+        await cursor.execute(statement, parameters)
+        return await cursor.fetchall()
+
+
+@asynccontextmanager
+async def listing_of(
+    connection: Connection, statement: Query, parameters: Parameters, kind: type[Row]
+) -> AsyncGenerator[Listing[Row]]:
+    """A long answer, by a cursor of the server."""
+    async with connection.cursor(name="listing", row_factory=class_row(kind)) as cursor:
+        await cursor.execute(statement, parameters)
+        yield Listing(cursor)

@@ -1,0 +1,136 @@
+"""Rows as ingest and the rater leave them, for tests that need neither to run."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg.types.json import Jsonb
+
+from aggregator.model import NO_USER
+
+NOON = datetime(2026, 2, 6, 12, tzinfo=UTC)
+"""When the rows' jobs start unless a test says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Inserts rows, each complete by itself; autocommits."""
+
+    connection: psycopg.Connection[TupleRow]
+
+    def node(self, name: str = "n1", *, silent: timedelta = timedelta(0)) -> int:
+        """A node that last spoke `silent` ago; its number."""
+        return self._number(
+            """
+            INSERT INTO node (name, cluster, address, boot_id, machine_id, agent_version,
+                cpu_m, mem_kib, cpu_model, devices, first_seen_at, last_seen_at)
+            VALUES (%s, 'c1', '10.0.0.7', 'b', 'm', '0.1.0', 8000, 16777216, 'EPYC', %s,
+                %s, now() - %s)
+            ON CONFLICT (name) DO UPDATE SET last_seen_at = excluded.last_seen_at
+            RETURNING node_id
+            """,
+            name,
+            Jsonb([{"type": "gpu", "id": "GPU-1", "model": "NVIDIA H200"}]),
+            NOON,
+            silent,
+        )
+
+    def run(self, job_id: str, *, node_id: int | None = None, is_live: bool = False) -> int:
+        """A run of a job of cluster c1; its number."""
+        return self._number(
+            """
+            INSERT INTO run (node_id, run_key, provider, cluster, job_id, job_name, user_id,
+                vc, project, namespace, kind, started_at, ended_at)
+            VALUES (%s, %s, 'files', 'c1', %s, 'name', %s, 'vc1', '', '', 'job', %s, %s)
+            RETURNING run_id
+            """,
+            node_id or self.node(),
+            str(uuid4()),
+            job_id,
+            NO_USER,
+            NOON,
+            None if is_live else NOON + timedelta(hours=1),
+        )
+
+    def bill(
+        self,
+        job_id: str = "job-1",
+        *,
+        billed: int = 0,
+        unpriced: int = 0,
+        amount: Decimal = Decimal(0),
+        ratio_id: int | None = None,
+        is_mixed: bool = False,
+        quota: int = 500,
+        type_: str = "cpu",
+        model: str | None = None,
+        vc: str = "vc1",
+        node: str = "10.0.0.7",
+        job_name: str = "name",
+        user_id: UUID = NO_USER,
+        username: str | None = None,
+        started_at: datetime = NOON,
+        ended_at: datetime | None = None,
+        is_live: bool = False,
+        node_id: int | None = None,
+        observed_ms: int = 0,
+        length_ms: int = 0,
+    ) -> UUID:
+        """An item with a run of its own; its id."""
+        bill_id = uuid4()
+        run_id = self.run(job_id, is_live=is_live, node_id=node_id)
+        self.connection.execute(
+            """
+            INSERT INTO bill VALUES (%s, %s, 'c1', %s, %s, %s, %s, %s, %s, 'p1', 'ns1', 'job',
+                %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+            """,
+            (
+                bill_id, run_id, node, job_id, job_name, user_id, username, vc,
+                type_, model, quota, started_at, ended_at or started_at,
+                billed, billed // 2, billed, billed, unpriced, length_ms, observed_ms,
+                amount, ratio_id, is_mixed,
+            ),
+        )  # fmt: skip
+        return bill_id
+
+    def user(self, username: str | None, user_id: UUID) -> None:
+        """A user of cluster c1."""
+        self.connection.execute(
+            "INSERT INTO billing_user VALUES (%s, %s, 'c1', %s)", (user_id, username, NOON)
+        )
+
+    def price_class(self, type_: str, model: str | None = None, vc: str = "vc1") -> None:
+        """A class of usage that was metered."""
+        self.connection.execute(
+            "INSERT INTO price_class (type, model, vc) VALUES (%s, %s, %s)", (type_, model, vc)
+        )
+
+    def ratio(
+        self,
+        key: str,
+        value: str,
+        *,
+        starts_at: datetime = NOON,
+        ends_at: datetime | None = None,
+    ) -> int:
+        """A version of a ratio that matches its key's plain type; its number."""
+        return self._number(
+            """
+            INSERT INTO ratio (key, type, value, starts_at, ends_at, created_at, created_by)
+            VALUES (%s, %s, %s, %s, %s, %s, 'test') RETURNING ratio_id
+            """,
+            key,
+            key,
+            Decimal(value),
+            starts_at,
+            ends_at,
+            starts_at,
+        )
+
+    def _number(self, statement: str, *values: object) -> int:
+        row = self.connection.execute(statement.encode(), values).fetchone()
+        assert row is not None
+        return int(row[0])
