@@ -9,7 +9,6 @@ end of the thread that started the server for the end of its owner.
 import fcntl
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +25,7 @@ from urllib.parse import quote, urlencode
 import psycopg
 from psycopg import sql
 
+from aggregator.lifeline import tied
 from aggregator.store.embedded.account import choose_account, plain_environment
 from aggregator.store.embedded.cluster import DATABASE, ROLE, Cluster
 from aggregator.store.embedded.errors import EmbeddedError, InUseError
@@ -48,6 +48,7 @@ class Server:
     settings: Mapping[str, str]
     fixed_port: int | None
     lock: IO[str]
+    name: str = "database"
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None)
 
@@ -68,6 +69,10 @@ class Server:
     def is_running(self) -> bool:
         """Whether the server's process lives."""
         return self.process is not None and self.process.poll() is None
+
+    def explain(self) -> str:
+        """What the server said last."""
+        return self._log_tail() or "it said nothing"
 
     def start(self) -> None:
         """Start and wait until connections are accepted.
@@ -115,7 +120,12 @@ class Server:
         account = self.cluster.account
         with self._log_path().open("wb") as log:
             self.process = subprocess.Popen(
-                [*_with_owner(), self.software.binaries / "postgres", "-D", self.cluster.data],
+                [
+                    *tied(signal.SIGINT),
+                    self.software.binaries / "postgres",
+                    "-D",
+                    self.cluster.data,
+                ],
                 cwd=self.cluster.data,
                 env=plain_environment(),
                 stdin=subprocess.DEVNULL,
@@ -175,9 +185,13 @@ def ensure_server(
             fixed_port=port,
             lock=lock,
         )
-        server.start()
     except BaseException:
         lock.close()
+        raise
+    try:
+        server.start()
+    except BaseException:  # also a Ctrl-C: no server without its owner
+        server.stop()
         raise
     return server
 
@@ -250,12 +264,6 @@ def _prepare_database(maintenance_url: str, url: str) -> None:
     missing = suppress(psycopg.errors.UndefinedObject)
     with psycopg.connect(url, autocommit=True) as connection, missing:
         connection.execute("ALTER EXTENSION timescaledb UPDATE")
-
-
-def _with_owner() -> list[str]:
-    """The prefix that makes the kernel end a program with its owner; nothing where unknown."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "INT", "--"] if setpriv else []
 
 
 def _end(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
