@@ -51,7 +51,7 @@ proto-check: $(VENV)/.dev-stamp ## fail if the committed code of the wire is not
 		diff -u "$$file" "$$into/$$file" || { echo "run: make proto" >&2; exit 1; }; \
 	done
 
-install-agent: ## install the agent as a service of this node (root; DESTDIR= for a package)
+install-agent: ## install the agent as a service of this node (root, or DESTDIR=folder)
 	@sh systemd/install.sh agent
 
 install-aggregator: ## install the aggregator and the nodemeter command as a service (root)
