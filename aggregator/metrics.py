@@ -42,8 +42,8 @@ class Metrics:
         self.ingest_errors = self._counter(
             "ingest_errors_total", "Transactions of ingest that the database failed."
         )
-        self.queued_records = self._gauge(
-            "ingest_queued_records", "Records received and not yet durable."
+        self.queued_bytes = self._gauge(
+            "ingest_queued_bytes", "Messages received and not yet durable."
         )
         self.commit_seconds = Histogram(
             "nodemeter_aggregator_commit_seconds",

@@ -103,8 +103,8 @@ class IngestSettings(Section):
     max_group_records: int = Field(default=200_000, ge=1, le=10_000_000)
     """Records in one transaction."""
     max_group_batches: int = Field(default=2_000, ge=1, le=100_000)
-    max_queued_records: int = Field(default=1_000_000, ge=1, le=100_000_000)
-    """Records that wait for the database; beyond them agents are held back."""
+    max_queued_bytes: int = Field(default=64 << 20, ge=1 << 20, le=16 << 30)
+    """Messages that wait for the database, as received; beyond them agents are held back."""
     linger_seconds: float = Field(default=0.01, ge=0, le=5)
     """How long a small group waits for company."""
     busy_after_seconds: float = Field(default=5, ge=0, le=600)

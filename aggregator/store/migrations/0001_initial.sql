@@ -26,6 +26,7 @@ CREATE TABLE node (
 CREATE TABLE stream (
     stream_id uuid CONSTRAINT stream_pkey PRIMARY KEY,
     node_id bigint NOT NULL CONSTRAINT stream_node_id_fkey REFERENCES node,
+    machine_id text NOT NULL,               -- '': unknown; another one's spool is a clone
     epoch bigint NOT NULL,
     acked_through bigint NOT NULL,
     created_at timestamptz NOT NULL,
@@ -74,6 +75,7 @@ CREATE TABLE quarantine (
     payload bytea NOT NULL,                 -- a serialized Batch, self-contained
     received_at timestamptz NOT NULL
 );
+CREATE INDEX quarantine_stream_id_sequence_idx ON quarantine (stream_id, sequence);
 
 -- What is metered -----------------------------------------------------------
 
@@ -171,6 +173,9 @@ CREATE TABLE ratio (
     CONSTRAINT ratio_key_validity_excl EXCLUDE USING gist (key WITH =, validity WITH &&)
 );
 
+-- A price class is matched by four of these at most.
+CREATE INDEX ratio_match_idx ON ratio (type, coalesce(model, ''), coalesce(vc, ''));
+
 -- Which of allocated, used and effective is billed, per type; versioned like a ratio.
 CREATE TABLE method (
     method_id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT method_pkey PRIMARY KEY,
@@ -200,10 +205,10 @@ CREATE TABLE charge (
     bill_id uuid NOT NULL,
     started_at timestamptz NOT NULL,
     ended_at timestamptz NOT NULL,
-    allocated bigint NOT NULL,
-    used bigint NOT NULL,
-    effective bigint NOT NULL,
-    billed bigint NOT NULL,                 -- by the method in force, per record
+    allocated numeric NOT NULL,             -- numeric: no sum of records can overflow
+    used numeric NOT NULL,
+    effective numeric NOT NULL,
+    billed numeric NOT NULL,                -- by the method in force, per record
     length_ms bigint NOT NULL,
     observed_ms bigint NOT NULL,
     amount numeric NOT NULL,
@@ -239,8 +244,9 @@ CREATE TABLE bill (
     length_ms numeric NOT NULL,
     observed_ms numeric NOT NULL,
     amount numeric NOT NULL,
-    ratio_id bigint,                        -- the only version so far; null: nothing rated yet
+    ratio_id bigint,                        -- the only version so far; null: none, or mixed
     is_mixed boolean NOT NULL               -- more than one version (unpriced counts as one)
 ) WITH (fillfactor = 70);
 CREATE INDEX bill_started_at_idx ON bill (started_at DESC, job_id, type, bill_id);
 CREATE INDEX bill_user_id_idx ON bill (user_id, started_at DESC, job_id, type, bill_id);
+CREATE INDEX bill_unpriced_idx ON bill (bill_id) WHERE unpriced > 0;

@@ -1,0 +1,131 @@
+"""Usage records in columns: laid out from the wire, checked as sets. Pure.
+
+Everything is int64. Nothing is multiplied or divided before it is known to be in range:
+instants fit in 53 bits, lengths in 32.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregator.ingest.definition import MAX_BASE_UNITS, Fault, TimeBounds
+from proto.metering.v1 import metering_pb2 as pb
+
+Int64s: TypeAlias = NDArray[np.int64]
+Flags: TypeAlias = NDArray[np.bool_]
+
+_MINUTE_MS: Final = 60_000
+_FAR_MS: Final = 1 << 52
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Records: instants in ms since 1970, quantities in base unit x ms."""
+
+    numbers: tuple[int, ...]
+    """The meters' numbers, each once."""
+    meter: NDArray[np.intp]
+    """Per record, the place of its meter in `numbers`."""
+    started_at_ms: Int64s
+    length_ms: Int64s
+    allocated: Int64s
+    used: Int64s
+    effective: Int64s
+    observed_ms: Int64s
+
+    def __len__(self) -> int:
+        """Records held."""
+        return len(self.meter)
+
+    @property
+    def ended_at_ms(self) -> Int64s:
+        """Where each window ends, exclusive."""
+        return self.started_at_ms + self.length_ms
+
+    def only(self, wanted: Flags) -> "Columns":
+        """Keep the records that are flagged."""
+        return Columns(
+            numbers=self.numbers,
+            meter=self.meter[wanted],
+            started_at_ms=self.started_at_ms[wanted],
+            length_ms=self.length_ms[wanted],
+            allocated=self.allocated[wanted],
+            used=self.used[wanted],
+            effective=self.effective[wanted],
+            observed_ms=self.observed_ms[wanted],
+        )
+
+
+def has_equal_lengths(records: pb.Records) -> bool:
+    """Whether the wire's columns are columns of one table."""
+    lengths = {
+        len(records.meter),
+        len(records.start_ms),
+        len(records.length_ms),
+        len(records.allocated),
+        len(records.used),
+        len(records.effective),
+        len(records.observed_ms),
+    }
+    return len(lengths) == 1
+
+
+def columns_of(records: pb.Records) -> Columns:
+    """Lay out columns of equal length; a base out of all reason puts them before any time."""
+    base_ms = records.base_ms if abs(records.base_ms) < _FAR_MS else -_FAR_MS
+    numbers, meter = np.unique(np.array(records.meter, dtype=np.uint64), return_inverse=True)
+    return Columns(
+        numbers=tuple(int(number) for number in numbers),
+        meter=meter,
+        started_at_ms=np.array(records.start_ms, dtype=np.int64) + base_ms,
+        length_ms=np.array(records.length_ms, dtype=np.int64),
+        allocated=np.array(records.allocated, dtype=np.int64),
+        used=np.array(records.used, dtype=np.int64),
+        effective=np.array(records.effective, dtype=np.int64),
+        observed_ms=np.array(records.observed_ms, dtype=np.int64),
+    )
+
+
+def find_faults(
+    columns: Columns, bad_meters: Mapping[int, Fault], bounds: TimeBounds
+) -> Mapping[Fault, Flags]:
+    """Flag the faulty records by reason; each has one reason, the first that it meets."""
+    if not len(columns):
+        return {}
+    start, length, end = columns.started_at_ms, columns.length_ms, columns.ended_at_ms
+    largest = np.minimum(length, _MINUTE_MS) * MAX_BASE_UNITS
+    quantities = (columns.allocated, columns.used, columns.effective)
+    checks = [
+        *_of_bad_meters(columns, bad_meters),
+        (Fault.ZERO_LENGTH, length == 0),
+        (Fault.BAD_TIME, (start < bounds.oldest_ms) | (end > bounds.newest_ms)),
+        (Fault.CROSSES_MINUTE, start // _MINUTE_MS != (end - 1) // _MINUTE_MS),
+        (Fault.NEGATIVE, np.minimum.reduce(quantities) < 0),
+        (Fault.TOO_LARGE, np.maximum.reduce(quantities) > largest),
+        (Fault.OVER_OBSERVED, columns.observed_ms > length),
+    ]
+    return _first_of_each(checks)
+
+
+def _of_bad_meters(
+    columns: Columns, bad_meters: Mapping[int, Fault]
+) -> Iterable[tuple[Fault, Flags]]:
+    for place, number in enumerate(columns.numbers):
+        if fault := bad_meters.get(number):
+            yield fault, columns.meter == place
+
+
+def _first_of_each(checks: Iterable[tuple[Fault, Flags]]) -> Mapping[Fault, Flags]:
+    found: dict[Fault, Flags] = {}
+    taken: Flags | None = None
+    for fault, flags in checks:
+        if not flags.any():
+            continue
+        fresh = flags if taken is None else flags & ~taken
+        taken = flags if taken is None else flags | taken
+        if fresh.any():
+            found[fault] = found[fault] | fresh if fault in found else fresh
+    return found

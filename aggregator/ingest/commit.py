@@ -1,0 +1,165 @@
+"""Group commit: one task collects the messages of many streams and stores them together.
+
+The ack follows the commit. If the database fails, nobody knows whether it committed:
+the connections of that group are closed, and the mark that the next Hello reads decides.
+If it refuses the content, the group is stored one by one, and what is refused alone goes
+to quarantine.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import psycopg
+from psycopg import errors
+
+from aggregator.clock import Clock, to_ms
+from aggregator.ingest.answer import answer, refuse
+from aggregator.ingest.decode import refuse_whole
+from aggregator.ingest.definition import Fault
+from aggregator.ingest.room import Room
+from aggregator.ingest.settle import BatchItem, Item
+from aggregator.ingest.transaction import Stored, store
+from aggregator.metrics import Metrics
+from aggregator.settings import IngestSettings
+from aggregator.store.pool import Pool
+from proto.metering.v1 import metering_pb2 as pb
+
+_LOGGER: Final = logging.getLogger(__name__)
+_COMPANY: Final = 32
+_ATTEMPTS: Final = 4
+_POOL_TIMEOUT_SECONDS: Final = 10
+
+
+class Committer:
+    """Stores what is put, in groups, and answers each connection.
+
+    Whoever puts an item has entered `room` with its size before; the committer leaves.
+    """
+
+    def __init__(
+        self, pool: Pool, settings: IngestSettings, metrics: Metrics, clock: Clock
+    ) -> None:
+        """Take nothing until `run`."""
+        self.room = Room(settings.max_queued_bytes)
+        self._pool = pool
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._queue: deque[tuple[Item, int]] = deque()
+        self._wake = asyncio.Event()
+        self._is_stopping = False
+
+    def put(self, item: Item, size_bytes: int) -> None:
+        """Queue an item of that many bytes of room."""
+        self._queue.append((item, size_bytes))
+        self._metrics.queued_bytes.set(self.room.taken_bytes)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Let `run` return when the queue is empty."""
+        self._is_stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Store groups until stopped."""
+        while self._queue or not self._is_stopping:
+            await self._wake.wait()
+            if len(self._queue) < _COMPANY and not self._is_stopping:
+                await asyncio.sleep(self._settings.linger_seconds)
+            self._wake.clear()
+            while self._queue:
+                await self._commit_next()
+
+    async def _commit_next(self) -> None:
+        group, size_bytes = self._collect()
+        try:
+            await self._commit([item for item in group if not item.session.outbox.is_closed])
+        except Exception:
+            _LOGGER.exception("ingest failed", extra={"action": "commit"})
+            self._fail(group)
+        finally:
+            self.room.leave(size_bytes)
+            self._metrics.queued_bytes.set(self.room.taken_bytes)
+
+    def _collect(self) -> tuple[list[Item], int]:
+        """Take from the queue what fits in one transaction, one item at least."""
+        group: list[Item] = []
+        records = size_bytes = 0
+        while self._queue and len(group) < self._settings.max_group_batches:
+            item, size = self._queue[0]
+            count = item.decoded.record_count if isinstance(item, BatchItem) else 0
+            if group and records + count > self._settings.max_group_records:
+                break
+            self._queue.popleft()
+            group.append(item)
+            records += count
+            size_bytes += size
+        return group, size_bytes
+
+    async def _commit(self, group: Sequence[Item]) -> None:
+        if not group:
+            return
+        try:
+            stored = await self._store(group)
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            await self._commit_apart(group, error)
+        except psycopg.Error as error:
+            _LOGGER.error(  # noqa: TRY400  the database's state is news, our stack is not
+                "the database failed", extra={"action": "commit", "error": str(error)}
+            )
+            self._fail(group)
+        else:
+            answer(stored, self._metrics)
+
+    async def _commit_apart(self, group: Sequence[Item], error: psycopg.Error) -> None:
+        """Store each item by itself; alone and refused, it goes to quarantine."""
+        _LOGGER.error(
+            "the database refused a group", extra={"action": "commit", "error": str(error)}
+        )
+        if len(group) > 1:
+            for item in group:
+                if not item.session.outbox.is_closed:
+                    await self._commit([item])
+            return
+        (item,) = group
+        if isinstance(item, BatchItem) and not _is_refused(item):
+            batch = pb.AgentMessage.FromString(item.message).batch
+            whole = refuse_whole(batch, Fault.REFUSED_BY_DATABASE)
+            await self._commit([replace(item, decoded=whole)])
+        else:
+            self._fail(group)
+
+    async def _store(self, group: Sequence[Item]) -> Stored:
+        """Store; a transaction that lost against another one is known to be undone."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with self._pool.connection(_POOL_TIMEOUT_SECONDS) as connection:
+                    with self._metrics.commit_seconds.time():
+                        return await store(connection, group, now_ms=to_ms(self._clock()))
+            except (errors.DeadlockDetected, errors.SerializationFailure):
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("not reached")
+
+    def _fail(self, group: Sequence[Item]) -> None:
+        """Close the connections; nobody knows what is durable until they are back."""
+        self._metrics.ingest_errors.inc()
+        retry_after_ms = round(self._settings.retry_after_seconds * 1000)
+        for item in group:
+            if not item.session.outbox.is_closed:
+                refuse(
+                    item.session,
+                    self._metrics,
+                    pb.Reject.REASON_BUSY,
+                    retry_after_ms=retry_after_ms,
+                    detail="the database failed",
+                )
+                item.session.outbox.close()
+
+
+def _is_refused(item: BatchItem) -> bool:
+    return any(part.reason is Fault.REFUSED_BY_DATABASE for part in item.decoded.set_aside)

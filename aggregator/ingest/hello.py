@@ -1,0 +1,220 @@
+"""Welcomes connections: registers the node, opens the stream, gives it the next epoch.
+
+Hellos are stored in groups, like batches, so that ten thousand agents that come back at
+once cost few transactions. A Hello is checked before; what it says is foreign.
+"""
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final
+from uuid import UUID
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from aggregator.ingest.definition import is_name, is_text
+from aggregator.ingest.session import Identity
+from aggregator.model import NodeId, StreamId
+from aggregator.store.pool import Pool
+from aggregator.store.queries import query
+from proto.metering.v1 import metering_pb2 as pb
+
+_LOGGER: Final = logging.getLogger(__name__)
+_UPSERT_NODES = query("upsert_nodes")
+_OPEN_STREAMS = query("open_streams")
+_GET_INCARNATION = query("get_incarnation")
+
+_MAX_BIGINT: Final = (1 << 63) - 1
+_MAX_GROUP: Final = 1_000
+_MAX_DEVICES: Final = 1_024
+_POOL_TIMEOUT_SECONDS: Final = 10
+
+
+class HelloError(Exception):
+    """The Hello breaks a rule; the message says which."""
+
+
+class ForeignStreamError(Exception):
+    """The stream belongs to another node or machine."""
+
+
+class BusyError(Exception):
+    """The database cannot say now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """What a Hello is answered with."""
+
+    identity: Identity
+    acked_through: int
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Caller:
+    hello: pb.Hello
+    stream_id: StreamId
+    answer: asyncio.Future[Welcome]
+
+
+def check_hello(hello: pb.Hello) -> StreamId:
+    """Refuse what cannot be stored or shown; give the stream."""
+    if not is_name(hello.node) or not is_name(hello.cluster):
+        raise HelloError("node and cluster are 1 to 256 characters, none of them control")
+    if len(hello.stream_id) != 16:
+        raise HelloError("stream_id is 16 bytes")
+    texts = (hello.boot_id, hello.machine_id, hello.agent_version, hello.capacity.cpu_model)
+    if not all(is_text(text) for text in texts):
+        raise HelloError("a text is too long or holds a control character")
+    try:
+        ip_address(hello.address)
+    except ValueError as error:
+        raise HelloError("address is not an IP address") from error
+    if hello.capacity.cpu_m > _MAX_BIGINT or hello.capacity.mem_kib > _MAX_BIGINT:
+        raise HelloError("the capacity is out of range")
+    devices = hello.capacity.devices
+    if len(devices) > _MAX_DEVICES or not all(
+        is_text(text) for each in devices for text in (each.type, each.id, each.model)
+    ):
+        raise HelloError("a device is described in a way that cannot be stored")
+    return StreamId(UUID(bytes=hello.stream_id))
+
+
+class Registrar:
+    """Answers Hellos; one task stores those that have come together."""
+
+    def __init__(self, pool: Pool) -> None:
+        """Take nothing until `run`."""
+        self._pool = pool
+        self._callers: deque[_Caller] = deque()
+        self._wake = asyncio.Event()
+
+    async def welcome(self, hello: pb.Hello) -> Welcome:
+        """Register a connection.
+
+        Raises `HelloError`, `ForeignStreamError` or `BusyError`.
+        """
+        answer: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
+        self._callers.append(_Caller(hello=hello, stream_id=check_hello(hello), answer=answer))
+        self._wake.set()
+        return await answer
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._callers:
+                await self._answer(self._collect())
+
+    def _collect(self) -> list[_Caller]:
+        """Take callers whose nodes and streams are all different; the others come next."""
+        group: list[_Caller] = []
+        names: set[str] = set()
+        streams: set[StreamId] = set()
+        while self._callers and len(group) < _MAX_GROUP:
+            caller = self._callers[0]
+            if caller.hello.node in names or caller.stream_id in streams:
+                break
+            group.append(self._callers.popleft())
+            names.add(caller.hello.node)
+            streams.add(caller.stream_id)
+        return group
+
+    async def _answer(self, group: Sequence[_Caller]) -> None:
+        try:
+            async with self._pool.connection(_POOL_TIMEOUT_SECONDS) as connection:
+                welcomes = await _register(connection, group)
+        except psycopg.Error as error:
+            _LOGGER.error(  # noqa: TRY400  the database's state is news, our stack is not
+                "no connection can be welcomed",
+                extra={"action": "hello", "error": str(error)},
+            )
+            for caller in group:
+                _set_error(caller, BusyError())
+            return
+        except Exception:
+            _LOGGER.exception("no connection can be welcomed", extra={"action": "hello"})
+            for caller in group:
+                _set_error(caller, BusyError())
+            return
+        for caller in group:
+            welcome = welcomes.get(caller.stream_id)
+            if welcome is None:
+                _set_error(caller, ForeignStreamError())
+            elif not caller.answer.done():
+                caller.answer.set_result(welcome)
+
+
+def _set_error(caller: _Caller, error: Exception) -> None:
+    if not caller.answer.done():
+        caller.answer.set_exception(error)
+
+
+async def _register(
+    connection: AsyncConnection[TupleRow], group: Sequence[_Caller]
+) -> Mapping[StreamId, Welcome]:
+    """Give the welcome of each caller whose stream is its own."""
+    async with connection.transaction(), connection.cursor() as cursor:
+        await cursor.execute(_UPSERT_NODES, _node_columns([caller.hello for caller in group]))
+        nodes = {name: NodeId(node_id) for name, node_id in await cursor.fetchall()}
+        await cursor.execute(
+            _OPEN_STREAMS,
+            {
+                "stream_ids": [caller.stream_id for caller in group],
+                "node_ids": [nodes[caller.hello.node] for caller in group],
+                "machine_ids": [caller.hello.machine_id for caller in group],
+            },
+        )
+        opened = {stream_id: (epoch, mark) for stream_id, epoch, mark in await cursor.fetchall()}
+        await cursor.execute(_GET_INCARNATION)
+        row = await cursor.fetchone()
+        assert row is not None
+    return {
+        caller.stream_id: Welcome(
+            identity=Identity(
+                stream_id=caller.stream_id,
+                epoch=opened[caller.stream_id][0],
+                node_id=nodes[caller.hello.node],
+                node=caller.hello.node,
+                cluster=caller.hello.cluster,
+                address=caller.hello.address,
+            ),
+            acked_through=opened[caller.stream_id][1],
+            incarnation=row[0],
+        )
+        for caller in group
+        if caller.stream_id in opened
+    }
+
+
+def _node_columns(hellos: Sequence[pb.Hello]) -> dict[str, list[str] | list[int]]:
+    return {
+        "names": [hello.node for hello in hellos],
+        "clusters": [hello.cluster for hello in hellos],
+        "addresses": [hello.address for hello in hellos],
+        "boot_ids": [hello.boot_id for hello in hellos],
+        "machine_ids": [hello.machine_id for hello in hellos],
+        "agent_versions": [hello.agent_version for hello in hellos],
+        "cpu_ms": [hello.capacity.cpu_m for hello in hellos],
+        "mem_kibs": [hello.capacity.mem_kib for hello in hellos],
+        "cpu_models": [hello.capacity.cpu_model for hello in hellos],
+        "devices": [_devices(hello) for hello in hellos],
+    }
+
+
+def _devices(hello: pb.Hello) -> str:
+    return json.dumps(
+        [
+            {"type": each.type, "id": each.id, "model": each.model}
+            for each in hello.capacity.devices
+        ],
+        ensure_ascii=False,
+    )

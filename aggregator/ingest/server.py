@@ -1,0 +1,99 @@
+"""The gRPC server: its limits, its port, and the tasks behind it."""
+
+import asyncio
+from typing import Final, Self
+
+import grpc.aio
+
+from aggregator.clock import Clock
+from aggregator.errors import PortTakenError
+from aggregator.ingest.commit import Committer
+from aggregator.ingest.hello import Registrar
+from aggregator.ingest.receive import Receiver
+from aggregator.ingest.servicer import MeteringServicer
+from aggregator.metrics import Metrics
+from aggregator.settings import Settings
+from aggregator.store.pool import Pool
+
+_DRAIN_SECONDS: Final = 20
+_CLOSE_SECONDS: Final = 2
+_MAX_CALLS: Final = 20_000
+
+
+class IngestServer:
+    """Everything between an agent's connection and the commit."""
+
+    def __init__(self, pool: Pool, settings: Settings, metrics: Metrics, clock: Clock) -> None:
+        """Wire it up; nothing runs until `start`."""
+        self._settings = settings.grpc
+        self._registrar = Registrar(pool)
+        self._committer = Committer(pool, settings.ingest, metrics, clock)
+        self._servicer = MeteringServicer(
+            self._registrar,
+            Receiver(self._committer, settings.ingest, metrics, clock),
+            metrics,
+            grpc_settings=settings.grpc,
+            ingest_settings=settings.ingest,
+        )
+        self._server = grpc.aio.server(
+            handlers=[self._servicer.handler()],
+            options=_options(settings.grpc.max_message_bytes),
+            maximum_concurrent_rpcs=_MAX_CALLS,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen. Raises `PortTakenError`."""
+        host, port = self._settings.host, self._settings.port
+        address = f"[{host}]:{port}" if ":" in host.strip("[]") else f"{host}:{port}"
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise PortTakenError(host=host, port=port, section="grpc") from error
+        self._tasks = [
+            asyncio.create_task(self._registrar.run(), name="hello"),
+            asyncio.create_task(self._committer.run(), name="commit"),
+        ]
+        await self._server.start()
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What must not end while we serve."""
+        return self._tasks
+
+    async def stop(self) -> None:
+        """Take no more, store and ack what was taken, then hang up."""
+        self._servicer.stop_reading()
+        self._committer.stop()
+        await asyncio.wait(self._tasks[1:], timeout=_DRAIN_SECONDS)
+        self._servicer.close()
+        await self._server.stop(_CLOSE_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Stop."""
+        await self.stop()
+
+
+def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_metadata_size", 16 << 10),
+        ("grpc.max_concurrent_streams", 16),  # of one connection; an agent needs one
+        ("grpc.so_reuseport", 0),  # a taken port is an error, not a second listener
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        ("grpc.http2.bdp_probe", 0),  # else each connection may buffer megabytes
+        ("grpc.max_connection_idle_ms", 600_000),  # without a call
+    ]

@@ -1,0 +1,202 @@
+"""Speaks with agents: one bidirectional gRPC stream each, from Hello to the end.
+
+A handler reads, checks and queues; it touches no database, so that a cancelled call
+loses no pooled connection. While there is no room it does not read, and HTTP/2 holds the
+agent back. Messages are parsed here and not by gRPC, so that a malformed one is answered.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Final, Protocol
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from aggregator.ingest.hello import (
+    BusyError,
+    ForeignStreamError,
+    HelloError,
+    Registrar,
+    Welcome,
+)
+from aggregator.ingest.receive import Receiver
+from aggregator.ingest.session import Session
+from aggregator.metrics import Metrics
+from aggregator.settings import GrpcSettings, IngestSettings
+from proto.metering.v1 import metering_pb2 as pb
+
+SERVICE: Final = "nodemeter.metering.v1.Metering"
+
+_LOGGER: Final = logging.getLogger(__name__)
+_HELLO_SECONDS: Final = 20
+
+
+class Context(Protocol):
+    """What we use of a call of `grpc.aio`."""
+
+    async def read(self) -> object:
+        """Give the next message, bytes; something else at the end."""
+        ...
+
+    async def write(self, message: bytes, /) -> None:
+        """Send a message."""
+        ...
+
+    def peer(self) -> str:
+        """Say who calls."""
+        ...
+
+
+class MeteringServicer:
+    """Answers the one RPC."""
+
+    def __init__(
+        self,
+        registrar: Registrar,
+        receiver: Receiver,
+        metrics: Metrics,
+        *,
+        grpc_settings: GrpcSettings,
+        ingest_settings: IngestSettings,
+    ) -> None:
+        """Welcome by `registrar`, take by `receiver`."""
+        self._registrar = registrar
+        self._receiver = receiver
+        self._metrics = metrics
+        self._max_message_bytes = grpc_settings.max_message_bytes
+        self._retry_after_ms = round(ingest_settings.retry_after_seconds * 1000)
+        self._readers: set[asyncio.Task[None]] = set()
+        self._sessions: set[Session] = set()
+        self._is_stopping = False
+
+    def handler(self) -> "grpc.GenericRpcHandler[bytes, bytes]":
+        """Give what a server is to be fed with."""
+        # The stubs leave open what a handler takes and gives; ours takes and gives bytes.
+        method = grpc.stream_stream_rpc_method_handler(self.stream)  # pyright: ignore[reportUnknownVariableType]
+        return grpc.method_handlers_generic_handler(SERVICE, {"Stream": method})  # pyright: ignore[reportUnknownVariableType]
+
+    def stop_reading(self) -> None:
+        """Take no more, of anybody; what is queued is still answered."""
+        self._is_stopping = True
+        for reader in self._readers:
+            reader.cancel()
+
+    def close(self) -> None:
+        """End every connection after its last answer."""
+        for session in self._sessions:
+            session.outbox.close()
+
+    async def stream(self, _requests: object, context: Context) -> None:
+        """Serve one agent until either side has enough."""
+        self._metrics.connections.inc()
+        try:
+            session = await self._welcome(context)
+            if session is not None:
+                await self._converse(session, context)
+        finally:
+            self._metrics.connections.dec()
+
+    async def _welcome(self, context: Context) -> Session | None:
+        """Answer the Hello; None where it was refused."""
+        hello = await self._read_hello(context)
+        if isinstance(hello, pb.Reject):
+            await _send(context, pb.AggregatorMessage(reject=hello))
+            return None
+        welcome = await self._register(hello)
+        if isinstance(welcome, pb.Reject):
+            _LOGGER.warning(
+                "an agent was refused",
+                extra={"action": "hello", "peer": context.peer(), "reason": welcome.detail},
+            )
+            await _send(context, pb.AggregatorMessage(reject=welcome))
+            return None
+        self._metrics.hellos.inc()
+        await _send(
+            context,
+            pb.AggregatorMessage(
+                welcome=pb.Welcome(
+                    epoch=welcome.identity.epoch,
+                    acked_through=welcome.acked_through,
+                    incarnation=welcome.incarnation,
+                    max_message_bytes=self._max_message_bytes,
+                )
+            ),
+        )
+        return Session(identity=welcome.identity, expected=welcome.acked_through + 1)
+
+    async def _read_hello(self, context: Context) -> pb.Hello | pb.Reject:
+        invalid = pb.Reject(reason=pb.Reject.REASON_INVALID, detail="a Hello was expected")
+        try:
+            async with asyncio.timeout(_HELLO_SECONDS):
+                raw = await context.read()
+        except TimeoutError:
+            return invalid
+        if not isinstance(raw, bytes):
+            return invalid
+        try:
+            message = pb.AgentMessage.FromString(raw)
+        except DecodeError:
+            return invalid
+        return message.hello if message.HasField("hello") else invalid
+
+    async def _register(self, hello: pb.Hello) -> Welcome | pb.Reject:
+        busy = pb.Reject(
+            reason=pb.Reject.REASON_BUSY,
+            retry_after_ms=self._retry_after_ms,
+            detail="the aggregator stops, or its database cannot be asked now",
+        )
+        if self._is_stopping:
+            return busy
+        try:
+            return await self._registrar.welcome(hello)
+        except HelloError as error:
+            return pb.Reject(reason=pb.Reject.REASON_INVALID, detail=str(error))
+        except ForeignStreamError:
+            return pb.Reject(
+                reason=pb.Reject.REASON_FENCED,
+                detail="the stream belongs to another node or another machine",
+            )
+        except BusyError:
+            return busy
+
+    async def _converse(self, session: Session, context: Context) -> None:
+        """Read and write until the agent hangs up or the outbox is closed."""
+        reader = asyncio.create_task(self._read(session, context))
+        writer = asyncio.create_task(_write(session, context))
+        self._readers.add(reader)
+        self._sessions.add(session)
+        try:
+            await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            if reader.cancelled():  # we are stopping: the last answers are still to come
+                await writer
+        finally:
+            self._readers.discard(reader)
+            self._sessions.discard(session)
+            await _end(reader)
+            await _end(writer)
+
+    async def _read(self, session: Session, context: Context) -> None:
+        while not session.outbox.is_closed:
+            raw = await context.read()
+            if not isinstance(raw, bytes):
+                return
+            await self._receiver.receive(session, raw)
+        await asyncio.Event().wait()  # the writer ends the call
+
+
+async def _write(session: Session, context: Context) -> None:
+    while (message := await session.outbox.next()) is not None:
+        await _send(context, message)
+
+
+async def _send(context: Context, message: pb.AggregatorMessage) -> None:
+    await context.write(message.SerializeToString())
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and see its end; a connection that broke is no news."""
+    task.cancel()
+    with suppress(asyncio.CancelledError, grpc.RpcError, grpc.aio.BaseError):
+        await task

@@ -1,0 +1,201 @@
+-- The rater: usage of unrated ingest groups into charges and bills, exactly once.
+
+-- name: try_rater_lock
+SELECT pg_try_advisory_xact_lock(%(lock)s);
+
+-- name: set_rater_session
+-- For this transaction: sums of sorted rows keep one row in memory, hashed ones all of them.
+SELECT set_config('work_mem', '64MB', true), set_config('enable_hashagg', 'off', true);
+
+-- name: share_price_lock
+-- Until the end of the transaction no price changes; whoever changes one waits.
+SELECT pg_advisory_xact_lock_shared(%(lock)s);
+
+-- name: lock_unrated_groups
+-- Groups that end in the future wait: a price may still be set for that time.
+SELECT ingest_group_id, record_count, min_started_at, max_ended_at
+FROM ingest_group
+WHERE rated_at IS NULL AND (max_ended_at IS NULL OR max_ended_at <= clock_timestamp())
+ORDER BY ingest_group_id
+LIMIT %(limit)s
+FOR NO KEY UPDATE SKIP LOCKED;
+
+-- name: list_price_boundaries
+-- The instants within a range at which some price or method changes, ascending.
+SELECT at
+FROM (
+    SELECT starts_at AS at FROM ratio
+    UNION SELECT ends_at FROM ratio
+    UNION SELECT starts_at FROM method
+    UNION SELECT ends_at FROM method
+) AS boundary
+WHERE at > %(starts_at)s AND at < %(ends_at)s
+ORDER BY at;
+
+-- name: create_bills
+-- Of the meters that the groups brought, so that a job is seen from its first second.
+INSERT INTO bill (
+    bill_id, run_id, cluster, node, job_id, job_name, user_id, username, vc, project,
+    namespace, kind, type, model, quota, started_at, ended_at,
+    allocated, used, effective, billed, unpriced, length_ms, observed_ms, amount,
+    ratio_id, is_mixed
+)
+SELECT DISTINCT ON (meter.bill_id)
+    meter.bill_id, run.run_id, run.cluster, meter.node_address, run.job_id, run.job_name,
+    run.user_id, run.username, run.vc, run.project, run.namespace, run.kind,
+    class.type, class.model, meter.group_quota, meter.started_at, meter.started_at,
+    0, 0, 0, 0, 0, 0, 0, 0, NULL, false
+FROM meter
+JOIN run USING (run_id)
+JOIN price_class AS class USING (price_class_id)
+WHERE meter.ingest_group_id = ANY (%(ingest_group_ids)s::bigint[])
+ORDER BY meter.bill_id, meter.meter_id
+ON CONFLICT (bill_id) DO NOTHING;
+
+-- name: rate_groups
+-- Between two boundaries no price changes, so records are summed first, per meter, hour
+-- and slot between boundaries, and priced after: a price is looked up once per price
+-- class and slot. Every item that is charged must have its bill: the two counts are equal.
+WITH used AS MATERIALIZED (
+    SELECT
+        meter_id,
+        time_bucket(INTERVAL '1 hour', started_at) AS hour,
+        width_bucket(started_at, %(boundaries)s::timestamptz[]) AS slot,
+        min(started_at) AS started_at,
+        max(ended_at) AS ended_at,
+        sum(allocated) AS allocated,
+        sum(used) AS used,
+        sum(effective) AS effective,
+        (extract(epoch FROM sum(ended_at - started_at)) * 1000)::bigint AS length_ms,
+        sum(observed_ms) AS observed_ms
+    FROM usage
+    WHERE started_at >= %(starts_at)s::timestamptz AND started_at < %(ends_at)s::timestamptz
+      AND ingest_group_id BETWEEN %(first_group_id)s AND %(last_group_id)s
+      AND ingest_group_id = ANY (%(ingest_group_ids)s::bigint[])
+    GROUP BY 1, 2, 3
+),
+metered AS MATERIALIZED (
+    SELECT used.*, meter.bill_id, meter.price_class_id
+    FROM used JOIN meter USING (meter_id)
+),
+price AS MATERIALIZED (
+    SELECT
+        class.price_class_id, class.type, wanted.slot, method.method,
+        coalesce(best.ratio_id, 0) AS ratio_id,
+        coalesce(best.value, 0) AS value
+    FROM (SELECT DISTINCT price_class_id, slot FROM metered) AS wanted
+    JOIN price_class AS class USING (price_class_id)
+    CROSS JOIN LATERAL (
+        SELECT coalesce((%(boundaries)s::timestamptz[])[wanted.slot],
+                        %(starts_at)s::timestamptz) AS at
+    ) AS slot_start
+    JOIN method ON method.type = class.type AND method.validity @> slot_start.at
+    LEFT JOIN LATERAL (
+        SELECT ratio.ratio_id, ratio.value
+        FROM ratio
+        WHERE ratio.type = class.type
+          AND coalesce(ratio.model, '') IN ('', coalesce(class.model, ''))
+          AND coalesce(ratio.vc, '') IN ('', class.vc)
+          AND ratio.validity @> slot_start.at
+        ORDER BY ratio.vc IS NOT NULL DESC, ratio.model IS NOT NULL DESC
+        LIMIT 1
+    ) AS best ON true
+),
+rated AS MATERIALIZED (
+    SELECT
+        metered.hour, metered.meter_id, price.ratio_id, metered.bill_id, price.type,
+        min(metered.started_at) AS started_at,
+        max(metered.ended_at) AS ended_at,
+        sum(metered.allocated) AS allocated,
+        sum(metered.used) AS used,
+        sum(metered.effective) AS effective,
+        sum(billed) AS billed,
+        sum(metered.length_ms) AS length_ms,
+        sum(metered.observed_ms) AS observed_ms,
+        sum(billed) * price.value AS amount
+    FROM metered JOIN price USING (price_class_id, slot)
+    CROSS JOIN LATERAL (
+        SELECT CASE price.method WHEN 'request' THEN metered.allocated
+                                 WHEN 'usage' THEN metered.used
+                                 ELSE metered.effective END AS billed
+    ) AS by_method
+    GROUP BY metered.hour, metered.meter_id, price.ratio_id, metered.bill_id, price.type,
+             price.value
+),
+charged AS (
+    INSERT INTO charge AS kept (
+        hour, meter_id, ratio_id, bill_id, started_at, ended_at,
+        allocated, used, effective, billed, length_ms, observed_ms, amount
+    )
+    SELECT
+        hour, meter_id, ratio_id, bill_id, started_at, ended_at,
+        allocated, used, effective, billed, length_ms, observed_ms, amount
+    FROM rated
+    ORDER BY meter_id, hour, ratio_id
+    ON CONFLICT (meter_id, hour, ratio_id) DO UPDATE SET
+        started_at = least(kept.started_at, excluded.started_at),
+        ended_at = greatest(kept.ended_at, excluded.ended_at),
+        allocated = kept.allocated + excluded.allocated,
+        used = kept.used + excluded.used,
+        effective = kept.effective + excluded.effective,
+        billed = kept.billed + excluded.billed,
+        length_ms = kept.length_ms + excluded.length_ms,
+        observed_ms = kept.observed_ms + excluded.observed_ms,
+        amount = kept.amount + excluded.amount
+),
+item AS (
+    SELECT
+        bill_id,
+        max(ended_at) AS ended_at,
+        sum(allocated) AS allocated,
+        sum(used) AS used,
+        sum(effective) AS effective,
+        sum(billed) AS billed,
+        coalesce(sum(billed) FILTER (WHERE ratio_id = 0), 0) AS unpriced,
+        sum(length_ms) AS length_ms,
+        sum(observed_ms) AS observed_ms,
+        sum(amount) AS amount,
+        min(ratio_id) AS ratio_id,
+        min(ratio_id) <> max(ratio_id) AS is_mixed
+    FROM rated
+    GROUP BY bill_id
+),
+billed AS (
+    UPDATE bill SET
+        ended_at = greatest(bill.ended_at, item.ended_at),
+        allocated = bill.allocated + item.allocated,
+        used = bill.used + item.used,
+        effective = bill.effective + item.effective,
+        billed = bill.billed + item.billed,
+        unpriced = bill.unpriced + item.unpriced,
+        length_ms = bill.length_ms + item.length_ms,
+        observed_ms = bill.observed_ms + item.observed_ms,
+        amount = bill.amount + item.amount,
+        ratio_id = CASE
+            WHEN bill.is_mixed OR item.is_mixed OR bill.ratio_id <> item.ratio_id THEN NULL
+            ELSE item.ratio_id END,
+        is_mixed = bill.is_mixed OR item.is_mixed
+            OR coalesce(bill.ratio_id <> item.ratio_id, false)
+    FROM item
+    WHERE bill.bill_id = item.bill_id
+    RETURNING bill.bill_id
+)
+SELECT
+    (SELECT count(*) FROM item) AS item_count,
+    (SELECT count(*) FROM billed) AS billed_count,
+    (SELECT coalesce(jsonb_object_agg(type, charges), '{}')
+     FROM (SELECT type, count(*) AS charges FROM rated WHERE ratio_id = 0 GROUP BY type)
+         AS unpriced) AS unpriced_charges;
+
+-- name: mark_groups_rated
+UPDATE ingest_group SET rated_at = clock_timestamp()
+WHERE ingest_group_id = ANY (%(ingest_group_ids)s::bigint[]);
+
+-- name: get_rater_lag
+-- Seconds since the oldest group that could be rated came; null: none waits.
+SELECT extract(epoch FROM clock_timestamp() - min(created_at))::float8
+FROM ingest_group
+WHERE rated_at IS NULL AND (max_ended_at IS NULL OR max_ended_at <= clock_timestamp());
+
+-- name: count_all_unpriced_items
+SELECT count(*) FROM bill WHERE unpriced > 0;
