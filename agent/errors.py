@@ -3,6 +3,7 @@
     AgentError
     ├── SettingsError      the configuration cannot be used: every fault of it at once
     ├── ProviderError      a job provider has no complete answer now
+    │   └── JobFileError   one file of jobs.d does not describe a job; the others stand
     ├── SamplerError       a sampler cannot work at all on this machine
     ├── SpoolError         the spool can neither take nor give a frame
     ├── UplinkError        the aggregator cannot be talked to
@@ -47,3 +48,12 @@ class UplinkError(AgentError):
 
 class LaunchError(AgentError):
     """Says why the command was not started, and what would let it start."""
+
+
+class JobFileError(ProviderError):
+    """Holds every fault of one jobs.d file: key, what is wrong, what to write instead."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        """Join the faults; who reports them names the file."""
+        self.problems = tuple(problems)
+        super().__init__("; ".join(problems))
