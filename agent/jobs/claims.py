@@ -1,0 +1,56 @@
+"""Which of several job files may hold what only one run can hold. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from agent.model import Run
+
+
+class Claim(NamedTuple):
+    """One file's live run; trusted ones come first, then the one that started first."""
+
+    is_distrusted: bool
+    started_at_ms: int
+    file: str
+    run: Run
+
+
+def refuse_twins(claims: Iterable[Claim]) -> Mapping[str, str]:
+    """Say for each file that comes too late what is already another's.
+
+    A cgroup is taken with everything above and below it: its counters include both.
+    """
+    taken: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    for claim in sorted(claims, key=lambda claim: claim[:3]):
+        clash = next((mark for mark in _checks(claim.run) if mark in taken), None)
+        if clash is None:
+            taken |= dict.fromkeys(_marks(claim.run), claim.file)
+        else:
+            refused[claim.file] = f"claims what {taken[clash]} holds ({clash}); remove one of them"
+    return refused
+
+
+def _checks(run: Run) -> Iterator[str]:
+    """What must not be taken yet."""
+    yield f"run {run.key}"
+    yield from (f"process {pid}" for pid in run.pids)
+    if run.cgroup is not None:
+        yield f"a part of cgroup {run.cgroup}"
+        yield from (f"cgroup {folder}" for folder in _upwards(run.cgroup))
+
+
+def _marks(run: Run) -> Iterator[str]:
+    """What is taken then."""
+    yield f"run {run.key}"
+    yield from (f"process {pid}" for pid in run.pids)
+    if run.cgroup is not None:
+        yield f"cgroup {run.cgroup}"
+        yield from (f"a part of cgroup {folder}" for folder in _upwards(run.cgroup))
+
+
+def _upwards(cgroup: str) -> Iterator[str]:
+    """The cgroup and every one above it but the root: "/a/b", "/a"."""
+    while cgroup:
+        yield cgroup
+        cgroup = cgroup.rpartition("/")[0]

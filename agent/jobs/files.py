@@ -1,0 +1,193 @@
+"""The `files` provider: one JSON file per job in the jobs directory (jobs.d).
+
+`exec` and any scheduler's hook write there. The rules, in the order of their weight:
+
+- A file never hurts another one: what is wrong with it is logged once per version, counted
+  and listed by `problems`; its run, if it had one, goes on as last described.
+- A run ends at `ended_at`; else when its file is removed; else when its cgroup or its
+  processes were last seen alive. An ended run is answered until it is `settled`, which
+  deletes its file, and never comes back.
+- The directory is root's or the agent's own, and so is trust: a file of anybody else may
+  bill only its owner and claim only its owner's processes and cgroups.
+- A file that has not changed is not read again.
+"""
+
+# Paths as text: a Path costs several times the system call.
+# ruff: noqa: PTH108
+
+import logging
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from agent.cgroups import find_hierarchies
+from agent.clock import SystemTime
+from agent.jobs.claims import Claim, refuse_twins
+from agent.jobs.liveness import Liveness
+from agent.jobs.reading import list_job_files
+from agent.jobs.terms import NowMs, Problem
+from agent.jobs.tracked import TrackedFile
+from agent.model import Run, RunKey
+from agent.procfs import ProcFs
+from agent.settings import AgentSettings
+
+log = logging.getLogger(__name__)
+
+_REMEMBERED = 4096
+"""How many settled runs are known not to come back."""
+
+
+def open_files_provider(settings: AgentSettings, now_ms: NowMs) -> "FilesProvider":
+    """Make the provider that the settings describe."""
+    time = SystemTime()
+    hierarchies = find_hierarchies(str(settings.cgroup.root))
+    liveness = Liveness(hierarchies, ProcFs(), time.boottime_ns)
+    return FilesProvider(settings.jobs.dir, liveness, now_ms=now_ms, wall_ns=time.wall_ns)
+
+
+class FilesProvider:
+    """Answers from the jobs directory; see the module for its rules."""
+
+    name = "files"
+
+    def __init__(
+        self,
+        directory: Path,
+        liveness: Liveness,
+        *,
+        now_ms: NowMs,
+        wall_ns: Callable[[], int],
+    ) -> None:
+        """Trust root's files and those of the account that this process runs as.
+
+        Args:
+            directory: where the files are.
+            liveness: looks at what they claim.
+            now_ms: the agent's clock, which the answers are in.
+            wall_ns: the clock that stamps files.
+        """
+        self.refused_total = 0
+        self._wall_ns = wall_ns
+        self._directory = directory
+        self._now_ms = now_ms
+        self._liveness = liveness
+        self._trusted = frozenset({0, os.geteuid()})
+        self._files: dict[str, TrackedFile] = {}
+        self._answered: dict[RunKey, Run] = {}
+        self._removed: dict[RunKey, Run] = {}
+        self._settled: dict[RunKey, None] = {}
+        self._told: dict[str, str] = {}
+
+    def runs(self) -> Sequence[Run]:
+        """Every run that lives, and every ended one until it is `settled`."""
+        now_ms = self._now_ms()
+        has_ended = any(run.ended_at_ms is not None for run in self._answered.values())
+        if self._refresh() or has_ended:
+            self._end_removed(now_ms)
+            self._find_twins(now_ms)
+        judged = (file.judge(now_ms, self._liveness) for file in self._files.values())
+        self._answered = {run.key: run for run in judged if run}
+        self._tell()
+        return [*self._answered.values(), *self._removed.values()]
+
+    def watch_paths(self) -> Sequence[Path]:
+        """The jobs directory."""
+        return [self._directory]
+
+    def settled(self, keys: Collection[RunKey]) -> None:
+        """Delete the files of these ended runs, and never answer with them again."""
+        for key in keys:
+            run = self._removed.pop(key, None) or self._answered.get(key)
+            if run is None or run.ended_at_ms is None:
+                continue
+            self._answered.pop(key, None)
+            self._liveness.forget(run)
+            self._settled[key] = None
+            for file in self._files_of(key):
+                self._retire(file)
+        while len(self._settled) > _REMEMBERED:
+            del self._settled[next(iter(self._settled))]
+
+    def problems(self) -> Sequence[Problem]:
+        """What is wrong with which file, now."""
+        return [
+            Problem(source=file.path, message="; ".join(found))
+            for file in self._files.values()
+            if (found := file.problems())
+        ]
+
+    def _refresh(self) -> bool:
+        """Read what is new in the directory; say whether anything is."""
+        listed = list_job_files(str(self._directory))
+        gone = self._files.keys() - listed.keys()
+        for name in gone:
+            del self._files[name]
+        has_changed = bool(gone)
+        for name, status in listed.items():
+            file = self._files.get(name)
+            if file is None:
+                file = self._files[name] = TrackedFile(f"{self._directory}/{name}", self._wall_ns)
+            if not file.is_current(status):
+                file.load(status, self._trusted)
+                self._meet_again(file)
+                has_changed = True
+        return has_changed
+
+    def _meet_again(self, file: TrackedFile) -> None:
+        """What has ended stays ended, whatever is written about it later."""
+        key = file.run.key if file.run else None
+        if key not in self._settled and key not in self._removed:
+            return
+        if file.run and file.run.ended_at_ms is not None:
+            self._retire(file)
+        else:
+            file.refuse_rebirth()
+
+    def _retire(self, file: TrackedFile) -> None:
+        """Delete a file whose run is over; where that is not ours to do, pass it over."""
+        file.is_retired = True
+        try:
+            if file.is_unchanged():
+                os.unlink(file.path)
+                del self._files[file.name]
+        except OSError as error:
+            log.info(
+                "the file of an ended job could not be deleted",
+                extra={"action": "keep_job_file", "file": file.path, "error": error.strerror},
+            )
+
+    def _end_removed(self, now_ms: int) -> None:
+        """A run whose file is gone has ended now, unless it had before."""
+        present = {file.run.key for file in self._files.values() if file.run}
+        for key in self._answered.keys() - present:
+            run = self._answered[key]
+            ended = run.ended_at_ms
+            end = max(now_ms, run.started_at_ms) if ended is None else ended
+            self._removed[key] = replace(run, ended_at_ms=end)
+
+    def _find_twins(self, now_ms: int) -> None:
+        """Let only one file hold what only one run can hold."""
+        held = [(file, file.claim(now_ms)) for file in self._files.values()]
+        refused = refuse_twins(
+            Claim(not file.is_trusted, run.started_at_ms, file.path, run)
+            for file, run in held
+            if run
+        )
+        for file, _ in held:
+            file.twin = refused.get(file.path)
+
+    def _files_of(self, key: RunKey) -> Sequence[TrackedFile]:
+        return [file for file in self._files.values() if file.run and file.run.key == key]
+
+    def _tell(self) -> None:
+        """Log each problem once, and count it."""
+        now = {problem.source: problem.message for problem in self.problems()}
+        for source, message in now.items():
+            if self._told.get(source) != message:
+                self.refused_total += 1
+                log.warning(
+                    "a job file cannot be used as it is",
+                    extra={"action": "refuse_job_file", "file": source, "problem": message},
+                )
+        self._told = now

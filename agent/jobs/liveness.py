@@ -1,0 +1,123 @@
+"""Whether a run's processes still exist, and whose they are.
+
+A cgroup lives while it holds a process. A listed process lives while its number still
+belongs to the process that was meant: one that started after the file was written is
+somebody else's. A file that its writer still holds locked (`exec` does) speaks for a run
+that lives, whatever its processes look like at this instant.
+"""
+
+# Paths as text: a Path costs several times the system call.
+# ruff: noqa: PTH116
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+
+from agent.cgroups import Hierarchies, members
+from agent.keptfiles import KeptFiles
+from agent.model import Run
+from agent.procfs import TICK_US, ProcFs
+
+_SLACK_US = 2_000_000
+"""A process this much younger than its file may be the one meant: ticks are coarse."""
+
+
+class Liveness:
+    """Looks at the cgroups and processes that runs claim; keeps descriptors for speed."""
+
+    def __init__(
+        self, hierarchies: Hierarchies, procfs: ProcFs, boottime_ns: Callable[[], int]
+    ) -> None:
+        """Look below these mounts and this /proc, whose times count from the boot."""
+        self._boottime_ns = boottime_ns
+        self._hierarchies = hierarchies
+        self._procfs = procfs
+        self._kept = KeptFiles()
+        self._where: dict[str, str] = {}
+        self._starts: dict[tuple[str, int], int] = {}
+
+    def is_alive(self, run: Run, written_us_ago: int) -> bool:
+        """Whether any process of the run exists; its file is `written_us_ago` old."""
+        if run.cgroup is not None:
+            return self._is_populated(run.cgroup)
+        same = [self._is_same(run, pid, written_us_ago) for pid in run.pids]  # each is noted
+        return any(same)
+
+    def strangers(self, run: Run, uid: int) -> str | None:
+        """Say what the run claims that is not `uid`'s; None = nothing."""
+        if run.cgroup is not None:
+            return self._foreign_cgroup(run.cgroup, uid)
+        for pid in run.pids:
+            owner = self._procfs.owner(pid)
+            if owner not in {uid, None}:
+                return f"pids: process {pid} is another user's; list only your own"
+        return None
+
+    def forget(self, run: Run) -> None:
+        """Let go of what was kept for the run."""
+        if run.cgroup is not None:
+            self._where.pop(run.cgroup, None)
+            for where in self._places(run.cgroup):
+                self._kept.forget(where)
+        for pid in run.pids:
+            self._starts.pop((run.key, pid), None)
+
+    def _is_populated(self, cgroup: str) -> bool:
+        where = self._where.get(cgroup)
+        if where is not None and self._has_process(where):
+            return True
+        for where in self._places(cgroup):
+            if self._has_process(where):
+                self._where[cgroup] = where
+                return True
+        folders = self._hierarchies.folders(cgroup)  # v1 lists no processes of inner cgroups
+        return any(True for folder in folders for _ in members(folder))
+
+    def _places(self, cgroup: str) -> Iterator[str]:
+        """The files that say whether the cgroup holds a process, the surest first."""
+        if self._hierarchies.v2 is not None:
+            yield f"{self._hierarchies.v2}{cgroup}/cgroup.events"
+        for mount in self._hierarchies.v1.values():
+            yield f"{mount}{cgroup}/cgroup.procs"
+
+    def _has_process(self, where: str) -> bool:
+        data = self._kept.read(where, 64)
+        return data is not None and (data[:1].isdigit() or b"populated 1" in data)
+
+    def _is_same(self, run: Run, pid: int, written_us_ago: int) -> bool:
+        process = self._procfs.process(pid)
+        if process is None or not process.is_alive:
+            return False
+        known = self._starts.get((run.key, pid))
+        if known is not None:
+            return process.start == known
+        age_us = self._boottime_ns() // 1000 - process.start * TICK_US
+        if age_us + _SLACK_US < written_us_ago:
+            return False
+        self._starts[run.key, pid] = process.start
+        return True
+
+    def _foreign_cgroup(self, cgroup: str, uid: int) -> str | None:
+        for folder in self._hierarchies.folders(cgroup):
+            try:
+                owner = os.stat(folder).st_uid
+            except OSError:
+                continue
+            if owner != uid:
+                return f"cgroup: {cgroup} is another user's; name one that is your own"
+        return None
+
+
+def is_held(path: str) -> bool:
+    """Whether the writer of the file still holds it locked; only its owner can lock it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False

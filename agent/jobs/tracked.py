@@ -1,0 +1,148 @@
+"""One file of the jobs directory over time: its last good version, and how its run fares."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from agent.errors import JobFileError
+from agent.jobs.jobfile import Owner
+from agent.jobs.liveness import Liveness, is_held
+from agent.jobs.reading import Stamp, is_racy, read_job_file, stamp_of
+from agent.model import Run
+
+_EARLY_MS = 1_000
+"""An instant this far ahead counts as reached: two clocks are compared."""
+_SOON_MS = 300_000
+"""A start further ahead than this is a mistake, and is reported."""
+_START_GRACE_US = 60_000_000
+"""How long after its file was written a run may still have no process."""
+
+
+class TrackedFile:
+    """What is known of one file. `run` is None until a version of it was right."""
+
+    def __init__(self, path: str, wall_ns: Callable[[], int]) -> None:
+        """Know nothing yet of the file at `path`; `wall_ns` is the clock that stamps files."""
+        self.path = path
+        self.name = path.rpartition("/")[2]
+        self._wall_ns = wall_ns
+        self.run: Run | None = None
+        self.twin: str | None = None  # what another file holds already; set by the provider
+        self.is_retired = False  # its run is over and settled
+        self._owner: Owner | None = None
+        self._life: Run | None = None  # the run without the end that it was given
+        self._stamp = Stamp(0, 0, 0)
+        self._written_ns = 0
+        self._is_racy = False
+        self._refusal: str | None = None  # what is wrong with the newest version
+        self._doubt: str | None = None  # what is wrong with the run itself
+        self._is_verified = False
+        self._seen_ms: int | None = None
+        self._died_ms: int | None = None
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the last good version was written by root or the agent's account."""
+        return self._owner is not None and self._owner.is_trusted
+
+    def problems(self) -> list[str]:
+        """What is wrong now."""
+        if self._refusal is None and self._doubt is None and self.twin is None:
+            return []
+        return [text for text in (self._refusal, self._doubt, self.twin) if text]
+
+    def is_current(self, status: os.stat_result) -> bool:
+        """Whether `status` is that of the version that was read last."""
+        stamp = self._stamp
+        return (
+            status.st_ctime_ns == stamp.changed_ns
+            and status.st_ino == stamp.inode
+            and status.st_size == stamp.size
+            and not self._is_racy
+        )
+
+    def load(self, status: os.stat_result, trusted: frozenset[int]) -> None:
+        """Read a new version; a wrong one leaves the last good one in force."""
+        self._stamp = stamp_of(status)
+        self._written_ns = status.st_mtime_ns
+        self._is_racy = is_racy(self._stamp, self._wall_ns())
+        try:
+            run, owner = read_job_file(self.path, trusted)
+        except JobFileError as error:
+            kept = "; its last good version stays in force" if self.run else ""
+            self._refusal = f"{error}{kept}"
+            return
+        if self.run is None or self.run.key != run.key:
+            self._seen_ms = self._died_ms = None
+            self.is_retired = False
+        self.run, self._owner = run, owner
+        self._life = replace(run, ended_at_ms=None, final={})
+        self._refusal = self._doubt = None
+        self._is_verified = owner.is_trusted
+
+    def is_unchanged(self) -> bool:
+        """Whether the file is still the version that was read last."""
+        return self._stamp == stamp_of(os.lstat(self.path))
+
+    def refuse_rebirth(self) -> None:
+        """Its run has ended before, and stays so."""
+        self.is_retired = True
+        self._refusal = "this run has ended already; give the new one its own started_at"
+
+    def claim(self, now_ms: int) -> Run | None:
+        """The run, while it lives or may: what it holds nobody else may hold."""
+        is_over = self.is_retired or self._died_ms is not None or self._has_ended(now_ms)
+        return None if is_over else self.run
+
+    def judge(self, now_ms: int, liveness: Liveness) -> Run | None:
+        """The run as it is now, ended or not; None = there is nothing that can be metered."""
+        if self.run is None or self._life is None or self.twin or self.is_retired:
+            return None
+        if not self._has_started(now_ms):
+            return None
+        if self._has_ended(now_ms):
+            return self.run
+        if self.run.cgroup is None and not self.run.pids:
+            return self._life
+        if self._died_ms is None:
+            return self._look(self._life, now_ms, liveness)
+        return replace(self._life, ended_at_ms=self._died_ms)
+
+    def _has_started(self, now_ms: int) -> bool:
+        assert self.run is not None
+        ahead_ms = self.run.started_at_ms - now_ms
+        if ahead_ms > _SOON_MS:
+            self._doubt = "started_at: is in the future; check the clock of who wrote it"
+        return ahead_ms <= _EARLY_MS
+
+    def _has_ended(self, now_ms: int) -> bool:
+        ended = self.run.ended_at_ms if self.run else None
+        return ended is not None and ended <= now_ms + _EARLY_MS
+
+    def _look(self, life: Run, now_ms: int, liveness: Liveness) -> Run | None:
+        """Look whether the run's processes exist; remember when they did last."""
+        age_us = self._age_us()
+        if liveness.is_alive(life, age_us):
+            if not self._is_verified and not self._verify(life, liveness):
+                return None
+            self._seen_ms = now_ms
+            return life
+        if is_held(self.path):
+            return life
+        if self._seen_ms is not None:
+            self._died_ms = max(self._seen_ms, life.started_at_ms)
+            return replace(life, ended_at_ms=self._died_ms)
+        if abs(age_us) <= _START_GRACE_US:
+            return life
+        self._doubt = "its processes are gone and nobody saw them end; remove the file"
+        return None
+
+    def _verify(self, life: Run, liveness: Liveness) -> bool:
+        assert self._owner is not None
+        self._doubt = liveness.strangers(life, self._owner.uid)
+        self._is_verified = self._doubt is None
+        return self._is_verified
+
+    def _age_us(self) -> int:
+        """How long ago the file was written, by the clock that stamps files."""
+        return (self._wall_ns() - self._written_ns) // 1000

@@ -1,0 +1,455 @@
+"""The `files` provider: exact ends, no file hurts another, nobody bills somebody else."""
+
+import fcntl
+import json
+import os
+import pwd
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from agent.cgroups import Hierarchies
+from agent.errors import ProviderError
+from agent.jobs.files import FilesProvider
+from agent.jobs.liveness import Liveness
+from agent.model import ResourceType, Run, RunKey
+from agent.procfs import ProcFs
+
+START_MS = 1_770_350_400_000
+HOUR_MS = 3_600_000
+
+
+class Node:
+    """A jobs directory, a cgroup tree, a clock, and the provider that looks at them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.jobs = directory / "jobs.d"
+        self.jobs.mkdir()
+        self.cgroups = directory / "cgroup"
+        self.now_ms = START_MS + HOUR_MS
+        self.wall_lead_s = 0
+        self.restart()
+
+    def restart(self) -> None:
+        liveness = Liveness(
+            Hierarchies(str(self.cgroups), {}), ProcFs(), lambda: self._clock(boottime=True)
+        )
+        self.provider = FilesProvider(
+            self.jobs,
+            liveness,
+            now_ms=lambda: self.now_ms,
+            wall_ns=lambda: self._clock(boottime=False),
+        )
+
+    def write(self, name: str = "a", *, written_s_ago: int = 0, **more: object) -> Path:
+        """Write a file as `exec` does: aside, then renamed."""
+        body = {"job_id": name, "username": "alice", "started_at": stamp(START_MS)} | more
+        path = self.jobs / f"{name}.json"
+        aside = self.jobs / f".{name}"
+        aside.write_text(json.dumps(body))
+        written = aside.stat().st_mtime - written_s_ago
+        os.utime(aside, (written, written))
+        return aside.rename(path)
+
+    def populate(self, cgroup: str, *, populated: bool = True) -> None:
+        """Make a v2 cgroup, with or without a process in it."""
+        folder = Path(f"{self.cgroups}{cgroup}")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cgroup.events").write_text(f"populated {int(populated)}\nfrozen 0\n")
+
+    def runs(self) -> dict[str, Run]:
+        return {run.job_id: run for run in self.provider.runs()}
+
+    def problem(self) -> str:
+        (problem,) = self.provider.problems()
+        return problem.message
+
+    def _clock(self, *, boottime: bool) -> int:
+        clock = time.CLOCK_BOOTTIME if boottime else time.CLOCK_REALTIME
+        return time.clock_gettime_ns(clock) + (0 if boottime else self.wall_lead_s * 10**9)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "600"]) as sleeper:
+        yield sleeper
+        sleeper.kill()
+
+
+def stamp(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def key(name: str = "a") -> RunKey:
+    return RunKey(f"files:{name}@{START_MS}")
+
+
+def test_a_file_is_a_run_and_its_removal_ends_it_when_noticed(node: Node) -> None:
+    """The end is answered until it is settled; then nothing is left of the run."""
+    path = node.write()
+    assert node.runs()["a"].ended_at_ms is None
+    path.unlink()
+    node.now_ms += 5_000
+    assert node.runs()["a"].ended_at_ms == node.now_ms
+    noticed = node.now_ms
+    node.now_ms += 5_000
+    assert node.runs()["a"].ended_at_ms == noticed
+    node.provider.settled([key()])
+    assert node.runs() == {}
+
+
+def test_ended_at_ends_exactly_and_settling_deletes_the_file(node: Node) -> None:
+    """The writer's instant counts, not the noticing; the file goes once the end is durable."""
+    node.write()
+    node.runs()
+    path = node.write(ended_at=stamp(START_MS + 3_000), cpu_usec=2_500_000)
+    run = node.runs()["a"]
+    assert run.ended_at_ms == START_MS + 3_000
+    assert [reading.value for reading in run.final.values()] == [2_500_000]
+    assert path.exists()
+    node.provider.settled([key()])
+    assert not path.exists()
+    assert node.runs() == {}
+
+
+def test_a_run_that_the_agent_never_saw_alive_is_answered_with_its_end(node: Node) -> None:
+    """An agent that was dead all the while still learns of the whole job."""
+    node.write(ended_at=stamp(START_MS + 3_000), written_s_ago=5_000)
+    assert node.runs()["a"].ended_at_ms == START_MS + 3_000
+
+
+def test_settling_a_live_or_foreign_run_changes_nothing(node: Node) -> None:
+    """Only what has ended can be settled."""
+    path = node.write()
+    node.runs()
+    node.provider.settled([key(), RunKey("slurm:5"), key("b")])
+    assert path.exists()
+    assert node.runs()["a"].ended_at_ms is None
+
+
+def test_a_settled_run_never_comes_back(node: Node) -> None:
+    """A late epilog that writes the end again must not bill the run again."""
+    node.write(ended_at=stamp(START_MS + 3_000))
+    node.runs()
+    node.provider.settled([key()])
+    path = node.write(ended_at=stamp(START_MS + 9_000))
+    assert node.runs() == {}
+    assert not path.exists()
+    node.write()
+    assert node.runs() == {}
+    assert node.problem().startswith("this run has ended already")
+
+
+def test_a_removed_run_cannot_be_revived_before_it_is_settled(node: Node) -> None:
+    """An end that was told stays told."""
+    path = node.write()
+    node.runs()
+    path.unlink()
+    end = node.runs()["a"].ended_at_ms
+    assert end is not None
+    node.write()
+    assert node.runs()["a"].ended_at_ms == end
+
+
+def test_a_renamed_file_is_the_same_run(node: Node) -> None:
+    """The run is named by its key, not by its file."""
+    path = node.write()
+    node.runs()
+    path.rename(node.jobs / "b.json")
+    assert node.runs()["a"].ended_at_ms is None
+
+
+def test_a_bad_file_does_not_hurt_the_others(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    """It is listed, counted and logged once per version."""
+    node.write("good")
+    bad = node.jobs / "bad.json"
+    bad.write_text('{"job_id": "bad", "cpus": 4}')
+    assert set(node.runs()) == {"good"}
+    node.runs()
+    (problem,) = node.provider.problems()
+    assert problem.source == str(bad)
+    assert "'cpus': unknown key" in problem.message
+    assert node.provider.refused_total == 1
+    assert [record.__dict__["action"] for record in caplog.records] == ["refuse_job_file"]
+    bad.write_text("not even JSON")
+    node.runs()
+    assert node.provider.refused_total == 2
+    bad.unlink()
+    node.runs()
+    assert node.provider.problems() == []
+
+
+def test_a_file_that_turns_bad_keeps_its_last_good_version(node: Node) -> None:
+    """A slip of the editor never ends a run, and a repaired file goes on."""
+    path = node.write(cpu_m=500)
+    before = node.runs()["a"]
+    path.write_text("{")
+    assert node.runs()["a"] == before
+    assert node.problem().endswith("its last good version stays in force")
+    node.write(cpu_m=600)
+    assert node.runs()["a"].quotas[ResourceType.CPU] == 600
+    assert node.provider.problems() == []
+
+
+@pytest.mark.parametrize("name", [".a.json", "a.tmp", "a"])
+def test_other_files_are_none_of_ours(node: Node, name: str) -> None:
+    """Temporary files begin with a dot and job files end in .json."""
+    (node.jobs / name).write_text("{")
+    assert node.runs() == {}
+    assert node.provider.problems() == []
+
+
+def test_links_and_other_creatures_are_not_followed(node: Node, tmp_path: Path) -> None:
+    """A link could lend root's ownership to somebody's content; a pipe could block us."""
+    target = node.write("real")
+    (node.jobs / "link.json").symlink_to(target)
+    os.link(target, tmp_path / "second")
+    os.mkfifo(node.jobs / "pipe.json")
+    (node.jobs / "folder.json").mkdir()
+    assert node.runs() == {}
+    problems = {Path(each.source).name: each.message for each in node.provider.problems()}
+    assert set(problems) == {"link.json", "pipe.json", "folder.json", "real.json"}
+    (tmp_path / "second").unlink()
+    assert set(node.runs()) == {"real"}
+
+
+def test_a_missing_directory_is_no_answer(node: Node) -> None:
+    """Without the directory nothing is known; it must not look like "no jobs"."""
+    node.write()
+    node.runs()
+    node.jobs.rename(node.jobs.with_name("away"))
+    with pytest.raises(ProviderError, match="cannot be listed"):
+        node.runs()
+    node.jobs.with_name("away").rename(node.jobs)
+    assert node.runs()["a"].ended_at_ms is None
+
+
+def test_a_directory_that_anybody_may_empty_is_refused(node: Node) -> None:
+    """Without the sticky bit anybody could end anybody's run."""
+    node.jobs.chmod(0o777)
+    with pytest.raises(ProviderError, match="chmod 1777"):
+        node.runs()
+    node.jobs.chmod(0o1777)
+    assert node.runs() == {}
+
+
+def test_unchanged_files_are_not_read_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """500 files cost one listing and their status, not 500 parses."""
+    node.wall_lead_s = 10  # the file is no longer so young that it could change unseen
+    node.write()
+    first = node.runs()["a"]
+
+    def fail(path: str, flags: int) -> int:
+        raise AssertionError(f"{path} was opened with {flags}")
+
+    monkeypatch.setattr(os, "open", fail)
+    assert node.runs()["a"].quotas is first.quotas
+
+
+def test_a_change_of_equal_size_within_one_clock_tick_is_seen(node: Node) -> None:
+    """A very young file is read again: its stamp may hide a second version."""
+    path = node.write(cpu_m=500)
+    node.runs()
+    status = path.stat()
+    path.write_text(path.read_text().replace("500", "600"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert node.runs()["a"].quotas[ResourceType.CPU] == 600
+
+
+def test_a_start_in_the_future_waits_and_is_reported(node: Node) -> None:
+    """A wrong clock must not bill the future."""
+    node.write(started_at=stamp(node.now_ms + HOUR_MS))
+    assert node.runs() == {}
+    assert node.problem().startswith("started_at: is in the future")
+    node.now_ms += HOUR_MS
+    assert set(node.runs()) == {"a"}
+    assert node.provider.problems() == []
+
+
+def test_an_end_in_the_future_is_not_an_end_yet(node: Node) -> None:
+    """A planned end is kept until it is reached, then it counts exactly."""
+    end = node.now_ms + HOUR_MS
+    node.write(ended_at=stamp(end), cpu_usec=5)
+    run = node.runs()["a"]
+    assert run.ended_at_ms is None
+    assert run.final == {}
+    node.now_ms = end + 2_000
+    assert node.runs()["a"].ended_at_ms == end
+
+
+def test_an_emptied_cgroup_ends_the_run_when_last_seen_alive(node: Node) -> None:
+    """`exec` was killed: the run lives as long as its processes, to the last look."""
+    node.populate("/jobs/a")
+    node.write(cgroup="/jobs/a")
+    assert node.runs()["a"].ended_at_ms is None
+    node.now_ms += 10_000
+    node.runs()
+    seen = node.now_ms
+    node.now_ms += 10_000
+    node.populate("/jobs/a", populated=False)
+    assert node.runs()["a"].ended_at_ms == seen
+    node.now_ms += 10_000
+    node.populate("/jobs/a")
+    assert node.runs()["a"].ended_at_ms == seen  # and does not come back
+
+
+def test_a_file_that_its_writer_holds_locked_lives(node: Node) -> None:
+    """Between the last process and the writing of the end, `exec` still speaks for the run."""
+    node.populate("/jobs/a")
+    path = node.write(cgroup="/jobs/a")
+    node.runs()
+    node.populate("/jobs/a", populated=False)
+    program = (
+        "import fcntl, sys\n"
+        f"file = open({str(path)!r}, 'r+')\n"
+        "fcntl.lockf(file, fcntl.LOCK_EX)\n"
+        "print(flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        ["python3", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout
+        writer.stdout.readline()
+        assert node.runs()["a"].ended_at_ms is None
+        writer.communicate()
+    assert node.runs()["a"].ended_at_ms == node.now_ms
+
+
+def test_a_lock_that_is_not_the_owner_s_is_none(node: Node) -> None:
+    """Anybody may flock a readable file; only who may write it can hold it for us."""
+    node.populate("/jobs/a")
+    path = node.write(cgroup="/jobs/a")
+    node.runs()
+    node.populate("/jobs/a", populated=False)
+    with path.open() as readable:
+        fcntl.flock(readable, fcntl.LOCK_EX)
+        assert node.runs()["a"].ended_at_ms is not None
+
+
+def test_a_new_file_may_wait_for_its_first_process(node: Node) -> None:
+    """A prolog writes the file before the scheduler makes the cgroup."""
+    node.write(cgroup="/jobs/a")
+    assert node.runs()["a"].ended_at_ms is None
+    node.wall_lead_s = 61
+    assert node.runs() == {}
+    assert node.problem().startswith("its processes are gone and nobody saw them end")
+
+
+def test_an_old_file_without_processes_is_not_revived_by_a_restart(node: Node) -> None:
+    """Died while the agent was away: the daemon knows when it was last seen, we do not."""
+    node.write(cgroup="/jobs/a", written_s_ago=3_600)
+    assert node.runs() == {}
+    assert len(node.provider.problems()) == 1
+
+
+def test_a_run_of_processes_lives_while_one_of_them_does(
+    node: Node, process: subprocess.Popen[bytes]
+) -> None:
+    """Even a zombie is dead: its parent has only not looked yet."""
+    node.write(pids=[process.pid, 4_194_304], written_s_ago=0)
+    assert node.runs()["a"].ended_at_ms is None
+    seen = node.now_ms
+    node.now_ms += 10_000
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert node.runs()["a"].ended_at_ms == seen
+
+
+def test_a_process_younger_than_the_file_is_somebody_else(
+    node: Node, process: subprocess.Popen[bytes]
+) -> None:
+    """After a reboot, or when numbers have come round, the number means another process."""
+    node.write(pids=[process.pid], written_s_ago=3_600)
+    assert node.runs() == {}
+    assert len(node.provider.problems()) == 1
+
+
+def test_two_files_cannot_bill_one_cgroup(node: Node) -> None:
+    """The second one is refused, by name, and starts when the first one has ended."""
+    node.populate("/jobs/a")
+    node.populate("/jobs/a/inner")
+    first = node.write("first", cgroup="/jobs/a")
+    node.write("second", cgroup="/jobs/a/inner", started_at=stamp(START_MS + 1))
+    assert set(node.runs()) == {"first"}
+    assert node.problem().startswith(f"claims what {first} holds")
+    node.write("first", cgroup="/jobs/a", ended_at=stamp(START_MS + 2))
+    assert set(node.runs()) == {"first", "second"}
+    assert node.provider.problems() == []
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can write as another user")
+
+
+def given_to(path: Path, user: str) -> None:
+    os.chown(path, pwd.getpwnam(user).pw_uid, -1)
+
+
+@needs_root
+def test_a_plain_user_s_file_bills_only_its_owner(node: Node) -> None:
+    """The owner of the file is the only proof of who wrote it."""
+    given_to(node.write("mine", username="daemon"), "daemon")
+    given_to(node.write("yours", username="alice"), "daemon")
+    (run,) = node.provider.runs()
+    assert run.key == f"files.{pwd.getpwnam('daemon').pw_uid}:mine@{START_MS}"
+    assert "may bill only daemon" in node.problem()
+
+
+@needs_root
+def test_a_plain_user_cannot_claim_root_s_processes(
+    node: Node, process: subprocess.Popen[bytes]
+) -> None:
+    """Another user's process or cgroup is refused, the owner's own is taken."""
+    given_to(node.write("thief", username="daemon", pids=[process.pid]), "daemon")
+    assert node.runs() == {}
+    assert node.problem().startswith(f"pids: process {process.pid} is another user's")
+
+    node.populate("/jobs/roots")
+    given_to(node.write("thief", username="daemon", cgroup="/jobs/roots"), "daemon")
+    assert node.runs() == {}
+    assert node.problem().startswith("cgroup: /jobs/roots is another user's")
+
+    given_to(node.cgroups / "jobs" / "roots", "daemon")
+    node.write("other")  # any change: the claim is looked at again
+    assert set(node.runs()) == {"other", "thief"}
+
+
+@needs_root
+def test_a_plain_user_s_own_processes_are_his(node: Node) -> None:
+    """A process is its real user's."""
+    with subprocess.Popen(["sleep", "600"], user="daemon") as sleeper:
+        given_to(node.write("mine", username="daemon", pids=[sleeper.pid]), "daemon")
+        assert set(node.runs()) == {"mine"}
+        sleeper.kill()
+
+
+@needs_root
+def test_a_directory_of_another_user_is_refused(node: Node) -> None:
+    """Whoever owns the directory can replace every file in it."""
+    given_to(node.jobs, "daemon")
+    with pytest.raises(ProviderError, match="is daemon's; make it root's"):
+        node.runs()
+
+
+@needs_root
+def test_a_file_that_cannot_be_deleted_is_passed_over(node: Node) -> None:
+    """A settled run stays settled while its file cannot be removed."""
+    path = node.write(ended_at=stamp(START_MS + 3_000))
+    node.runs()
+    subprocess.run(["mount", "--bind", node.jobs, node.jobs], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", node.jobs], check=True)
+        node.provider.settled([key()])
+        assert node.runs() == {}
+        assert path.exists()
+    finally:
+        subprocess.run(["umount", node.jobs], check=True)
