@@ -238,7 +238,8 @@ class Client:
 
 
 def _call(channel: grpc.aio.Channel, requests: AsyncGenerator[bytes]) -> Call:
-    return channel.stream_stream(METHOD, bytes, bytes)(requests)
+    method = channel.stream_stream(METHOD, bytes, bytes)
+    return method(requests)  # pyright: ignore[reportUnknownVariableType]  open in the stubs
 
 
 @asynccontextmanager

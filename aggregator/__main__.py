@@ -1,0 +1,118 @@
+"""The command `nodemeter-aggregator`: reads the command line and the configuration, and runs."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from aggregator import log
+from aggregator.errors import NodemeterError
+from aggregator.notify import Notifier
+from aggregator.serve import serve
+from aggregator.settings import Settings, load_settings
+from aggregator.store.embedded import ensure_server
+from aggregator.store.migrate import migrate
+from aggregator.store.pool import conninfo
+
+EMBEDDED: Final = "embedded"
+
+_EXAMPLES: Final = """\
+examples:
+  nodemeter-aggregator serve
+  nodemeter-aggregator serve --config ./aggregator.toml
+  NODEMETER_HTTP_PORT=9090 nodemeter-aggregator serve
+  NODEMETER_DATABASE_URL=postgresql://nodemeter@db/nodemeter nodemeter-aggregator migrate
+  nodemeter-aggregator check-config
+
+The configuration is --config, else $NODEMETER_AGGREGATOR_CONFIG, else
+etc/nodemeter/aggregator.toml of the virtual environment, else
+/etc/nodemeter/aggregator.toml, else the defaults. Every key can also be set in the
+environment, as NODEMETER_<SECTION>_<KEY>.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run; 0 done, 1 failed with a message, 2 wrong call."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None and not options.check_config:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        settings = load_settings(options.config, os.environ)
+        if options.check_config or options.command == "check-config":
+            _check(settings)
+        else:
+            log.configure(settings.log.level)
+            _run(settings, str(options.command))
+    except (NodemeterError, OSError) as error:
+        print(f"nodemeter-aggregator: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _run(settings: Settings, command: str) -> None:
+    """Serve or migrate, with the database that the configuration names."""
+    if settings.database.url != EMBEDDED:
+        migrate(settings.database.url)
+        if command == "serve":
+            asyncio.run(serve(settings, settings.database.url, Notifier(os.environ)))
+        return
+    with ensure_server(settings.database.state_dir) as server:
+        migrate(server.url)
+        if command == "serve":
+            asyncio.run(
+                serve(
+                    settings,
+                    server.url,
+                    Notifier(os.environ),
+                    database_is_running=server.is_running,
+                )
+            )
+
+
+def _check(settings: Settings) -> None:
+    if settings.database.url != EMBEDDED:
+        conninfo(settings.database.url)
+    print("the configuration is valid")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nodemeter-aggregator",
+        description="Takes usage from agents, stores and rates it, and serves the billing APIs.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('nodemeter')}")
+    _add_common(parser, default=False)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, words in (
+        ("serve", "run until SIGTERM"),
+        ("migrate", "bring the database to this version's schema, and end"),
+        ("check-config", "say whether the configuration is valid, and end"),
+    ):
+        _add_common(commands.add_parser(name, help=words, description=words), default=None)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, *, default: bool | None) -> None:
+    """The options that may stand before or after the command."""
+    missing = argparse.SUPPRESS if default is None else None
+    parser.add_argument("--config", type=Path, metavar="PATH", default=missing, help="TOML file")
+    parser.add_argument(
+        "--check-config",
+        action="store_true",
+        default=argparse.SUPPRESS if default is None else default,
+        help="say whether the configuration is valid, and end",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""How the aggregator logs: one line an event, `key=value`, to standard error.
+
+What is foreign cannot forge a line or a field: values are quoted where needed and
+control characters escaped. What looks like a password in a URL is never written.
+"""
+
+import json
+import logging
+import re
+import sys
+from typing import Final
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_PLAIN: Final = re.compile(r"[\w.:/@+,\[\]-]+")
+_URL_PASSWORD: Final = re.compile(r"(\w+://[^\s:/@]*:)[^\s@]+@")
+_WORD_PASSWORD: Final = re.compile(r"(password\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)
+
+
+class KeyValueFormatter(logging.Formatter):
+    """Formats a record as `time level message fields`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give one line, and indented ones for a traceback."""
+        fields = {
+            "time": f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{record.msecs:03.0f}",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **{name: value for name, value in vars(record).items() if name not in _STANDARD},
+        }
+        line = " ".join(f"{name}={_value(value)}" for name, value in fields.items())
+        if record.exc_info:
+            trace = self.formatException(record.exc_info)
+            line += "".join(f"\n  {_escape(each)}" for each in trace.splitlines())
+        return line
+
+
+def configure(level: str) -> None:
+    """Log to standard error from `level` on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(KeyValueFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.getLogger("psycopg.pool").setLevel("ERROR")  # it warns of each failed attempt
+
+
+def _value(value: object) -> str:
+    text = _hide(str(value))
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+
+
+def _escape(line: str) -> str:
+    return _hide("".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in line))
+
+
+def _hide(text: str) -> str:
+    return _WORD_PASSWORD.sub(r"\1***", _URL_PASSWORD.sub(r"\1***@", text))

@@ -1,0 +1,144 @@
+"""Runs the aggregator: ingest, rater, maintenance and the HTTP APIs on one loop.
+
+It ends when it is told to, by SIGTERM or SIGINT, or when a part of it cannot go on. It
+starts in an order in which nothing is offered before it works, and stops in the reverse:
+what agents were promised is kept, what they were not stays in their spools.
+"""
+
+import asyncio
+import errno
+import logging
+import signal
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+
+from aggregator.api.app import build_app, build_runner
+from aggregator.clock import utc_now
+from aggregator.errors import NodemeterError, PortTakenError
+from aggregator.ingest.server import IngestServer
+from aggregator.maintenance import Maintenance
+from aggregator.metrics import Metrics
+from aggregator.notify import Notifier
+from aggregator.rater import Rater
+from aggregator.settings import HttpSettings, Settings
+from aggregator.store.chunks import add_chunks
+from aggregator.store.pool import Pool, open_pool
+
+_LOGGER: Final = logging.getLogger(__name__)
+_WORKERS: Final = 4
+"""Connections of ingest (two), rater and maintenance; requests have a pool of their own."""
+_CHECK_SECONDS: Final = 1.0
+
+
+class PartEndedError(NodemeterError):
+    """A part that must run for ever has ended."""
+
+
+async def serve(
+    settings: Settings,
+    url: str,
+    notifier: Notifier,
+    *,
+    database_is_running: Callable[[], bool] = lambda: True,
+) -> None:
+    """Serve until a signal.
+
+    Raises `NodemeterError`: what is needed cannot be had, or a part of us has ended.
+    `database_is_running` tells of a server that we own; another's may come and go.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        workers = await stack.enter_async_context(_pool(url, _WORKERS))
+        requests = await stack.enter_async_context(_pool(url, settings.database.pool_size))
+        await add_chunks(workers)
+        await stack.enter_async_context(_http(settings, requests, metrics))
+        tasks = await stack.enter_async_context(_background(settings, workers, metrics))
+        ingest = await stack.enter_async_context(IngestServer(workers, settings, metrics, utc_now))
+        stack.callback(notifier.stopping)
+        notifier.ready()
+        _LOGGER.info(
+            "serving",
+            extra={"action": "serve", "http": settings.http.port, "grpc": ingest.port},
+        )
+        await _watch(stop, [*tasks, *ingest.tasks], notifier, database_is_running)
+
+
+@asynccontextmanager
+async def _pool(url: str, size: int) -> AsyncGenerator[Pool]:
+    pool = await open_pool(url, max_size=size)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+@asynccontextmanager
+async def _http(settings: Settings, pool: Pool, metrics: Metrics) -> AsyncGenerator[None]:
+    runner = build_runner(build_app(settings, pool, metrics))
+    await runner.setup()
+    try:
+        await _listen(runner, settings.http)
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, settings: HttpSettings) -> None:
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortTakenError(host=settings.host, port=settings.port, section="http") from error
+        raise NodemeterError(
+            f"[http] cannot listen on {settings.host} port {settings.port}: {error.strerror}"
+        ) from error
+
+
+@asynccontextmanager
+async def _background(
+    settings: Settings, pool: Pool, metrics: Metrics
+) -> AsyncGenerator[list[asyncio.Task[None]]]:
+    tasks = [
+        asyncio.create_task(Rater(pool, settings.rater, metrics).run(), name="rater"),
+        asyncio.create_task(
+            Maintenance(pool, settings.retention, metrics).run(), name="maintenance"
+        ),
+    ]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _watch(
+    stop: asyncio.Event,
+    tasks: Iterable[asyncio.Task[None]],
+    notifier: Notifier,
+    database_is_running: Callable[[], bool],
+) -> None:
+    """Return when told to stop; show the service manager meanwhile that all parts live."""
+    while not stop.is_set():
+        for task in tasks:
+            if task.done():
+                raise PartEndedError(f"the part {task.get_name()} has ended") from _reason(task)
+        if not database_is_running():
+            raise PartEndedError("the embedded database has ended; its log says why")
+        notifier.watchdog()
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                await stop.wait()
+        except TimeoutError:
+            continue
+
+
+def _reason(task: asyncio.Task[None]) -> BaseException | None:
+    return None if task.cancelled() else task.exception()
