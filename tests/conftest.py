@@ -25,7 +25,6 @@ SETTINGS = {
     "fsync": "off",  # the machine does not lose power within a test; the server may be killed
     "max_connections": "200",
     "max_wal_size": "512MB",
-    "timescaledb.max_background_workers": "0",  # they hold connections and we give them no work
 }
 
 

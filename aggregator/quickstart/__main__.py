@@ -60,7 +60,7 @@ def run(environ: Mapping[str, str]) -> NoReturn:
     check_ports(options)
     state = options.state_dir or state_dir_of(Path.cwd())
     with ExitStack() as cleanup:
-        server = cleanup.enter_context(ensure_server(state))
+        server = cleanup.enter_context(ensure_server(state, software_dirs=_software_dirs(state)))
         prepare_state(state)
         write_configs(options, state, Path(sys.prefix), server.url)
         children = [_child(state, "aggregator", "serve"), _child(state, "agent", "run")]
@@ -69,6 +69,12 @@ def run(environ: Mapping[str, str]) -> NoReturn:
         seconds = time.monotonic() - started_at
         _say(greeting(options, state, Path(sys.prefix) / "bin", seconds))
         _watch([server, *children], state)
+
+
+def _software_dirs(state: Path) -> Sequence[Path]:
+    """Where TimescaleDB may be unpacked already: also for another state directory."""
+    places = [Path(sys.prefix), (Path.cwd() / ".run").resolve(), state.resolve()]
+    return [place / "timescaledb" for place in places]
 
 
 def _child(state: Path, name: str, verb: str) -> Child:

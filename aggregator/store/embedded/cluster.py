@@ -21,6 +21,7 @@ _MIB = 1024 * 1024
 _SETTINGS = {
     "shared_preload_libraries": "timescaledb",
     "timescaledb.telemetry_level": "off",
+    "timescaledb.max_background_workers": "0",  # the aggregator schedules its own work
     "listen_addresses": "127.0.0.1",
     "unix_socket_permissions": "0777",  # who connects is the password's to say
     "password_encryption": "scram-sha-256",

@@ -254,13 +254,12 @@ def _take_over(cluster: Cluster) -> None:
 
 def _prepare_database(maintenance_url: str, url: str) -> None:
     with psycopg.connect(maintenance_url, autocommit=True) as connection:
-        exists = connection.execute(
-            "SELECT FROM pg_database WHERE datname = %s", [DATABASE]
-        ).fetchone()
-        if exists is None:
+        is_there = "SELECT FROM pg_database WHERE datname = %s"
+        if connection.execute(is_there, [DATABASE]).fetchone() is None:
             create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE))
             connection.execute(create)
-    # The first command after new packages; before the migration there is nothing to update.
+            return
+    # The first command after newer packages; there is nothing to update before a migration.
     missing = suppress(psycopg.errors.UndefinedObject)
     with psycopg.connect(url, autocommit=True) as connection, missing:
         connection.execute("ALTER EXTENSION timescaledb UPDATE")
