@@ -40,11 +40,16 @@ class Listing(Generic[Row]):
     def __init__(self, cursor: AsyncServerCursor[Row]) -> None:
         """Read from `cursor`, which has been executed."""
         self._cursor = cursor
+        self._is_over = False
 
     async def chunk(self) -> Sequence[Row]:
-        """The next rows; fewer than CHUNK_ROWS when there are no more."""
+        """The next rows, at most CHUNK_ROWS; none at the end."""
+        if self._is_over:
+            return ()
         with _translated():
-            return await self._cursor.fetchmany(CHUNK_ROWS)
+            rows = await self._cursor.fetchmany(CHUNK_ROWS)
+        self._is_over = len(rows) < CHUNK_ROWS
+        return rows
 
 
 class Database:
@@ -71,10 +76,14 @@ class Database:
             yield connection
 
     async def schema_is_current(self) -> bool:
-        """Whether the database answers and holds this software's schema."""
-        async with self.reading() as connection:
-            cursor = await connection.execute(query("get_schema_version"))
-            row = await cursor.fetchone()
+        """Whether the database answers and holds this software's schema.
+
+        It takes no turn: requests that wait for theirs do not make the service unready.
+        """
+        with _translated():
+            async with self._pool.connection(timeout=_WAIT_SECONDS) as connection:
+                cursor = await connection.execute(query("get_schema_version"))
+                row = await cursor.fetchone()
         return row is not None and row[0] == len(known_migrations())
 
     @asynccontextmanager

@@ -14,7 +14,7 @@ from typing import Literal
 from aggregator.billing.database import Connection, Database, rows_of
 from aggregator.errors import DatabaseError
 from aggregator.model import PRICE_LOCK, RatioId
-from aggregator.rating.ratio import parse
+from aggregator.rating.ratio import parse, why_unstorable
 from aggregator.rating.versions import Change, Opening, Version, declare, declared, withdraw
 from aggregator.store.queries import query
 
@@ -104,6 +104,8 @@ async def set_ratio(
 
 async def delete_ratio(database: Database, key: str, author: Author) -> Difference | None:
     """Leave a key without a price; None if it has none."""
+    if why_unstorable(key):
+        return None
     async with database.changing() as connection:
         prices = await _Prices.locked(connection, author, key)
         return await prices.delete(key)

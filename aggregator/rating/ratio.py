@@ -20,6 +20,10 @@ _KEY = re.compile(
     re.DOTALL,
 )
 _TYPES = frozenset(kind.value for kind in ResourceType)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+MAX_KEY_LENGTH = 512
+"""Characters; what the index of the versions can hold at four bytes each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,15 @@ def why_nothing(text: str) -> str:
     if head.strip().lower() in _TYPES:
         return f"types are lower-case without blanks: write `{head.strip().lower()}`"
     return f"no usage type is called so; the types are {', '.join(sorted(_TYPES))}"
+
+
+def why_unstorable(text: str) -> str | None:
+    """Why a text cannot be a ratio's key at all; None when it can."""
+    if not text:
+        return "must not be empty"
+    if len(text) > MAX_KEY_LENGTH:
+        return f"must have at most {MAX_KEY_LENGTH} characters"
+    return "must not hold control characters" if _UNPRINTABLE.search(text) else None
 
 
 def _escape(name: str) -> str:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.model import ResourceType
-from aggregator.rating.ratio import RatioKey, most_specific, parse, why_nothing
+from aggregator.rating.ratio import RatioKey, most_specific, parse, why_nothing, why_unstorable
 
 NAMES = st.none() | st.text(min_size=1, max_size=20) | st.text(r"\:@a ", min_size=1)
 KEYS = st.builds(RatioKey, type=st.sampled_from(ResourceType), model=NAMES, vc=NAMES)
@@ -71,6 +71,28 @@ def test_a_meaning_has_one_spelling(text: str) -> None:
     """So two ratios in force never claim the same usage with the same right."""
     key = parse(text)
     assert key is None or str(key) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "empty"),
+        ("a" * 513, "512"),
+        ("a\x00", "control"),
+        ("a\r\nb", "control"),
+        ("\x9b", "control"),
+        ("\ud800", "control"),
+    ],
+)
+def test_a_text_that_cannot_be_a_key_says_why(text: str, reason: str) -> None:
+    """Nothing that a terminal or the database could choke on."""
+    assert reason in (why_unstorable(text) or "")
+
+
+@pytest.mark.parametrize("text", ["gpu", " ", "tokens per second", "\u202e", "é" * 512])
+def test_any_other_text_is_a_key(text: str) -> None:
+    """Whether or not it matches usage."""
+    assert why_unstorable(text) is None
 
 
 def test_the_most_specific_key_wins() -> None:

@@ -1,0 +1,84 @@
+"""Puts the HTTP side together: the table of routes, and what happens around each of them."""
+
+import logging
+from collections.abc import Iterable
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from aggregator.api import docs, health
+from aggregator.api.bills import routes as bills
+from aggregator.api.docs import DOCUMENT
+from aggregator.api.http_metrics import HttpMetrics
+from aggregator.api.middleware import (
+    HTTP_METRICS,
+    HTTP_SETTINGS,
+    ROUTES,
+    admit,
+    answer_errors,
+    log_request,
+    set_headers,
+)
+from aggregator.api.native import routes as native
+from aggregator.api.openapi import document
+from aggregator.api.parse import LARGE_BODY
+from aggregator.api.route import DATABASE, METRICS, Route
+from aggregator.billing.database import Database
+from aggregator.metrics import Metrics
+from aggregator.settings import Settings
+from aggregator.store.pool import Pool
+
+ALL_ROUTES: tuple[Route, ...] = (*bills.ROUTES, *native.ROUTES, *health.ROUTES, *docs.ROUTES)
+
+_KEEPALIVE_SECONDS = 75.0
+_LINGER_SECONDS = 5.0
+
+
+def build_app(settings: Settings, pool: Pool, metrics: Metrics) -> web.Application:
+    """The application on an open pool; the caller runs it, best by `build_runner`."""
+    app = web.Application(
+        middlewares=(log_request, answer_errors, admit), client_max_size=LARGE_BODY
+    )
+    app[DATABASE] = Database(pool)
+    app[METRICS] = metrics
+    app[HTTP_METRICS] = HttpMetrics(metrics.registry)
+    app[HTTP_SETTINGS] = settings.http
+    app[DOCUMENT] = document(ALL_ROUTES)
+    app[ROUTES] = {route.handler: route for route in ALL_ROUTES}
+    app.on_response_prepare.append(set_headers)
+    _add_routes(app, ALL_ROUTES)
+    return app
+
+
+def build_runner(app: web.Application) -> web.AppRunner:
+    """A runner with our limits; bodies are never inflated, requests are logged by us."""
+    return web.AppRunner(
+        app,
+        access_log=None,
+        logger=_server_log(),
+        auto_decompress=False,
+        handler_cancellation=True,
+        keepalive_timeout=_KEEPALIVE_SECONDS,
+        lingering_time=_LINGER_SECONDS,
+    )
+
+
+def _add_routes(app: web.Application, routes: Iterable[Route]) -> None:
+    resources: dict[str, web.Resource] = {}
+    for route in routes:
+        pattern = route.pattern
+        if pattern not in resources:
+            resources[pattern] = app.router.add_resource(pattern)
+        resources[pattern].add_route(route.method, route.handler)
+
+
+def _server_log() -> logging.Logger:
+    """The library's log without what is no HTTP: whoever sends that must not fill it."""
+    log = logging.getLogger(f"{__name__}.server")
+    log.addFilter(_is_ours)
+    return log
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)

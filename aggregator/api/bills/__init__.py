@@ -1,0 +1,1 @@
+"""The Bill API, the primary dialect."""

@@ -1,0 +1,91 @@
+"""What supervisors ask: is the process up, can it serve, and what does it count."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from pydantic import TypeAdapter
+
+from aggregator.api.answer import answer_json, offer_compression
+from aggregator.api.problem import Problem
+from aggregator.api.route import DATABASE, METRICS, Answer, Route
+from aggregator.api.wire import wire
+
+READY_SECONDS = 5.0
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """A state in one word."""
+
+    status: str
+
+
+HEALTH = TypeAdapter(Health)
+
+
+async def get_healthz(request: web.Request) -> web.StreamResponse:
+    """The process answers; nothing else is looked at."""
+    return answer_json(request, HEALTH.dump_json(Health(status="ok")))
+
+
+async def get_readyz(request: web.Request) -> web.StreamResponse:
+    """The database answers and holds this software's schema."""
+    if not await request.app[DATABASE].schema_is_current():
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the database is not migrated yet")
+    return answer_json(request, HEALTH.dump_json(Health(status="ready")))
+
+
+async def get_metrics(request: web.Request) -> web.StreamResponse:
+    """All metrics, in Prometheus's text format."""
+    response = web.Response(
+        body=generate_latest(request.app[METRICS].registry),
+        headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4},
+    )
+    offer_compression(request, response)
+    return response
+
+
+_TAG = "Health"
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/healthz",
+        handler=get_healthz,
+        operation_id="getHealth",
+        tag=_TAG,
+        summary="Whether the process is up",
+        role=None,
+        answers={HTTPStatus.OK: Answer(description="It is", adapter=HEALTH)},
+    ),
+    Route(
+        method="GET",
+        path="/readyz",
+        handler=get_readyz,
+        operation_id="getReadiness",
+        tag=_TAG,
+        summary="Whether the database is reachable and migrated",
+        role=None,
+        answers={HTTPStatus.OK: Answer(description="It is", adapter=HEALTH)},
+        problems=(HTTPStatus.SERVICE_UNAVAILABLE,),
+        timeout_seconds=READY_SECONDS,
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        handler=get_metrics,
+        operation_id="getMetrics",
+        tag=_TAG,
+        summary="Metrics for Prometheus",
+        answers={
+            HTTPStatus.OK: Answer(
+                description="Prometheus's text format",
+                adapter=TypeAdapter(str),
+                media_type="text/plain",
+            )
+        },
+    ),
+)

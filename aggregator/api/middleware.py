@@ -1,0 +1,134 @@
+"""What happens around every handler: request ids, the caller, errors, headers, the log.
+
+No request ends in a traceback. The database being away is 503, a slow answer is 503, and
+what nobody foresaw is a 500 that says nothing but the id under which the log tells more.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from uuid import uuid4
+
+from aiohttp import web
+
+from aggregator.api.auth import Role, authenticate, authorize
+from aggregator.api.http_metrics import HttpMetrics
+from aggregator.api.problem import Problem, render, translated
+from aggregator.api.route import CALLER, REQUEST_ID, Handler, Route
+from aggregator.clock import monotonic
+from aggregator.errors import DatabaseError
+from aggregator.settings import HttpSettings
+
+ROUTES = web.AppKey("ROUTES", Mapping[Handler, Route])
+HTTP_METRICS = web.AppKey("HTTP_METRICS", HttpMetrics)
+HTTP_SETTINGS = web.AppKey("HTTP_SETTINGS", HttpSettings)
+
+_RETRY_SECONDS = "5"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_log = logging.getLogger(__name__)
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+@web.middleware
+async def log_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Name the request, and write one line about its end."""
+    given = request.headers.get("X-Request-Id", "")
+    request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+    began = monotonic()
+    status = 499  # the client left
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        _count(request, status, monotonic() - began)
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever a handler raises into an answer."""
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return render(problem, request[REQUEST_ID])
+    except web.HTTPException as error:
+        if error.status < HTTPStatus.BAD_REQUEST:
+            raise
+        return render(translated(error), request[REQUEST_ID])
+    except DatabaseError as error:
+        _log.warning(
+            "database does not answer a request",
+            extra={"action": "request_database_error", "error": repr(error.__cause__ or error)},
+        )
+        return render(_unavailable(f"{error}; try again"), request[REQUEST_ID])
+    except TimeoutError:
+        return render(_unavailable("the answer took too long"), request[REQUEST_ID])
+    except ConnectionError:
+        raise  # the client is gone: nobody to answer
+    except Exception:  # noqa: BLE001 - the last resort, logged
+        _log.exception(
+            "request failed",
+            extra={"action": "request_failed", "request_id": request[REQUEST_ID]},
+        )
+        words = "this is our fault; the log tells more under the request's id"
+        return render(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, words), request[REQUEST_ID])
+
+
+@web.middleware
+async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let in who may, for as long as the operation may take."""
+    route = request.app[ROUTES].get(request.match_info.handler)
+    role = Role.VIEWER if route is None else route.role
+    if role is not None:
+        request[CALLER] = authenticate(request, request.app[HTTP_SETTINGS])
+        authorize(request[CALLER], role)
+    async with asyncio.timeout(route.timeout_seconds if route else None):
+        return await handler(request)
+
+
+async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """What every answer carries, unless its handler said otherwise."""
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers["Server"] = "nodemeter"  # in place of the library's, with its version
+    response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
+
+
+def _unavailable(detail: str) -> Problem:
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    return Problem(status, detail, headers={"Retry-After": _RETRY_SECONDS})
+
+
+def _count(request: web.Request, status: int, seconds: float) -> None:
+    route = request.app[ROUTES].get(request.match_info.handler)
+    path = route.path if route else "other"
+    metrics = request.app[HTTP_METRICS]
+    metrics.requests.labels(method=_method(request), path=path, status=status).inc()
+    metrics.seconds.labels(path=path).observe(seconds)
+    _log.info(
+        "request",
+        extra={
+            "action": "http_request",
+            "request_id": request[REQUEST_ID],
+            "remote": request.remote,
+            "method": _method(request),
+            "path": request.rel_url.raw_path[:200],
+            "status": status,
+            "seconds": round(seconds, 6),
+        },
+    )
+
+
+def _method(request: web.Request) -> str:
+    """The method, if it is one that we know: a client must not invent metrics."""
+    return request.method if request.method in {"GET", "POST", "DELETE"} else "other"

@@ -1,0 +1,246 @@
+"""What the administrators' endpoints read and write of ratios; prices are exact strings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, Strict, TypeAdapter
+
+from aggregator.api.wire import (
+    Double,
+    ExactNumber,
+    ExactRatioValue,
+    Instant,
+    RatioText,
+    ReasonText,
+    UtcTime,
+    optional_utc_text,
+    utc_text,
+    wire,
+)
+from aggregator.billing.check import Findings, ShadowedKey, UnpricedClass
+from aggregator.billing.ratios import Difference, PastVersion, Ratio
+from aggregator.rating.money import number
+from aggregator.rating.ratio import parse
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioLine:
+    """A declared ratio, and what its key says."""
+
+    key: str
+    value: ExactNumber
+    type: Annotated[str | None, Field(description="Null: the key matches no usage")]
+    model: str | None
+    vc: str | None
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioChange:
+    """A ratio to declare."""
+
+    key: RatioText
+    value: Annotated[ExactRatioValue, Field(description="Price per API unit and hour")]
+    reason: ReasonText | None = None
+    starts_at: Annotated[
+        Instant | None, Field(description="A whole minute in the future; null: as soon as may be")
+    ] = None
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioEntry:
+    """A line of a price list."""
+
+    key: RatioText
+    value: Annotated[ExactRatioValue, Field(description="Price per API unit and hour")]
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioImport:
+    """A price list to declare, all or nothing."""
+
+    ratios: Annotated[list[RatioEntry], Field(max_length=10_000)]
+    replaces_all: Annotated[
+        bool, Strict(), Field(description="Also delete every key that is not in the list")
+    ] = False
+    is_dry_run: Annotated[bool, Strict(), Field(description="Only say what it would do")] = False
+    reason: ReasonText | None = None
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioDifference:
+    """What a change does, or would do, to one key."""
+
+    key: str
+    action: Literal["add", "change", "delete", "keep"]
+    old: ExactNumber | None
+    new: ExactNumber | None
+    effective_at: Annotated[UtcTime | None, Field(description="Null where nothing changes")]
+    warnings: Annotated[list[str], Field(description="Consequences that may surprise")]
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioVersion:
+    """A version of a ratio; startsAt = endsAt: replaced before it took effect."""
+
+    key: str
+    value: ExactNumber
+    starts_at: UtcTime
+    ends_at: UtcTime | None
+    created_at: UtcTime
+    created_by: str
+    reason: str | None
+    closed_at: UtcTime | None
+    closed_by: str | None
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyQuery:
+    """One ratio key."""
+
+    key: RatioText | None = None
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletionQuery:
+    """Which ratio to delete, and why."""
+
+    key: RatioText
+    reason: ReasonText | None = None
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleKeyLine:
+    """A ratio that prices nothing."""
+
+    key: str
+    reason: str
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowLine:
+    """A virtual cluster's plain price that is used instead of a model's price."""
+
+    key: str
+    instead_of: str
+    remedy: Annotated[str, Field(description="The key that would give the model its price")]
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnpricedLine:
+    """A class of usage without a price, now or in its past."""
+
+    type: str
+    model: str | None
+    vc: str
+    items: Annotated[int, Field(description="Bill items with unpriced usage")]
+    hours: Annotated[Double, Field(description="Unpriced unit-hours")]
+    first_at: UtcTime | None
+    last_at: UtcTime | None
+    priced_by: Annotated[str | None, Field(description="The key that prices it from now on")]
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioFindings:
+    """What is wrong with the declared ratios; three empty lists: nothing."""
+
+    matching_nothing: list[IdleKeyLine]
+    shadowed: list[ShadowLine]
+    unpriced: list[UnpricedLine]
+
+
+RATIO_LINES = TypeAdapter(list[RatioLine])
+RATIO_CHANGE = TypeAdapter(RatioChange)
+RATIO_IMPORT = TypeAdapter(RatioImport)
+RATIO_DIFFERENCE = TypeAdapter(RatioDifference)
+RATIO_DIFFERENCES = TypeAdapter(list[RatioDifference])
+RATIO_VERSIONS = TypeAdapter(list[RatioVersion])
+RATIO_FINDINGS = TypeAdapter(RatioFindings)
+KEY_QUERY = TypeAdapter(KeyQuery)
+DELETION_QUERY = TypeAdapter(DeletionQuery)
+
+
+def ratio_line(ratio: Ratio) -> RatioLine:
+    """A ratio with the parts of its key."""
+    meaning = parse(ratio.key)
+    return RatioLine(
+        key=ratio.key,
+        value=ratio.value,
+        type=meaning.type.value if meaning else None,
+        model=meaning.model if meaning else None,
+        vc=meaning.vc if meaning else None,
+    )
+
+
+def ratio_difference(change: Difference, shadows: Sequence[ShadowedKey] = ()) -> RatioDifference:
+    """A change, with a warning for each shadow that it leaves."""
+    return RatioDifference(
+        key=change.key,
+        action=change.action,
+        old=change.old,
+        new=change.new,
+        effective_at=optional_utc_text(change.effective_at),
+        warnings=[shadow_warning(each) for each in shadows],
+    )
+
+
+def shadow_warning(shadow: ShadowedKey) -> str:
+    """The warning that APIS asks for, with its remedy."""
+    return (
+        f"{shadow.key} is used instead of {shadow.instead_of} in that virtual cluster; "
+        f"set {shadow.remedy} to give the model its own price there"
+    )
+
+
+def ratio_version(version: PastVersion) -> RatioVersion:
+    """A version with its whole story."""
+    return RatioVersion(
+        key=version.key,
+        value=version.value,
+        starts_at=utc_text(version.starts_at),
+        ends_at=optional_utc_text(version.ends_at),
+        created_at=utc_text(version.created_at),
+        created_by=version.created_by,
+        reason=version.reason,
+        closed_at=optional_utc_text(version.closed_at),
+        closed_by=version.closed_by,
+    )
+
+
+def ratio_findings(found: Findings) -> RatioFindings:
+    """All findings."""
+    return RatioFindings(
+        matching_nothing=[
+            IdleKeyLine(key=each.key, reason=each.reason) for each in found.matching_nothing
+        ],
+        shadowed=[
+            ShadowLine(key=each.key, instead_of=each.instead_of, remedy=each.remedy)
+            for each in found.shadowed
+        ],
+        unpriced=[_unpriced_line(each) for each in found.unpriced],
+    )
+
+
+def _unpriced_line(each: UnpricedClass) -> UnpricedLine:
+    return UnpricedLine(
+        type=each.type,
+        model=each.model,
+        vc=each.vc,
+        items=each.items,
+        hours=number(each.hours),
+        first_at=optional_utc_text(each.first_at),
+        last_at=optional_utc_text(each.last_at),
+        priced_by=each.priced_by,
+    )

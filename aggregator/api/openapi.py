@@ -1,0 +1,162 @@
+"""The OpenAPI 3.1 document, made from the routes and from the models that they use.
+
+Schemas come from the very adapters that validate requests and render answers, so the
+document cannot say anything else than what happens.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any, Literal, TypeAlias
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+
+from aggregator.api.problem import MEDIA_TYPE, PROBLEM_DETAILS
+from aggregator.api.route import Adapter, Answer, Route
+
+Json: TypeAlias = dict[str, Any]
+_Key: TypeAlias = tuple[int, JsonSchemaMode]
+
+_REF = "#/components/schemas/{model}"
+_DESCRIPTION = """\
+Metering and billing for GPU, NPU, CPU and memory clusters.
+
+The Bill API is the primary dialect. Quantities are in the usage type's unit (cpu: m, mem
+and storage: Mi, gpu and npu: devices) and hours; fees are in the base currency.
+
+From the networks of `[http] open_to` no token is needed.
+"""
+
+
+class _Schemas(GenerateJsonSchema):
+    """Pydantic's schemas without the titles that repeat each field's name."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002
+        """Never: `description` says more."""
+        return False
+
+
+def document(routes: Sequence[Route]) -> Json:
+    """The whole document."""
+    documented = [route for route in routes if route.is_documented]
+    schemas, components = _schemas(documented)
+    paths: dict[str, Json] = {}
+    for route in documented:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "nodemeter",
+            "version": version("nodemeter"),
+            "description": _DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _schemas(routes: Iterable[Route]) -> tuple[Mapping[_Key, Json], Json]:
+    """The schema of each adapter in each use, and what they share."""
+    inputs: dict[_Key, Adapter] = {(id(PROBLEM_DETAILS), "serialization"): PROBLEM_DETAILS}
+    for route in routes:
+        if route.body is not None:
+            inputs[id(route.body), "validation"] = route.body
+        for answer in route.answers.values():
+            if answer.adapter is not None:
+                inputs[id(answer.adapter), "serialization"] = answer.adapter
+    found, shared = Adapter.json_schemas(
+        [(key, key[1], adapter) for key, adapter in inputs.items()],
+        ref_template=_REF,
+        schema_generator=_Schemas,
+    )
+    return {key: schema for (key, _), schema in found.items()}, dict(shared.get("$defs", {}))
+
+
+def _operation(route: Route, schemas: Mapping[_Key, Json]) -> Json:
+    operation: Json = {
+        "operationId": route.operation_id,
+        "tags": [route.tag],
+        "summary": route.summary,
+        "security": [] if route.role is None else [{}, {"token": []}],
+        "parameters": [*_path_parameters(route), *_query_parameters(route)],
+        "responses": {
+            str(status.value): _answer(answer, schemas) for status, answer in route.answers.items()
+        }
+        | {str(status.value): _problem(status, schemas) for status in _problems(route)},
+    }
+    if route.description:
+        operation["description"] = route.description
+    if route.body is not None:
+        schema = schemas[id(route.body), "validation"]
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema}},
+        }
+    return operation
+
+
+def _path_parameters(route: Route) -> Iterable[Json]:
+    for name, description in route.path_parameters.items():
+        yield {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": description,
+            "schema": {"type": "string", "minLength": 1},
+        }
+
+
+def _query_parameters(route: Route) -> Iterable[Json]:
+    if route.query is None:
+        return
+    schema = route.query.json_schema(schema_generator=_Schemas)
+    required = schema.get("required", [])
+    for name, field in schema["properties"].items():
+        shown = dict(field)
+        shown.pop("default", None)
+        parameter: Json = {"name": name, "in": "query", "required": name in required}
+        if description := shown.pop("description", None):
+            parameter["description"] = description
+        yield parameter | {"schema": _without_null(shown)}
+
+
+def _without_null(schema: Json) -> Json:
+    """A parameter is absent, never null."""
+    choices = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    return choices[0] if len(choices) == 1 else schema
+
+
+def _answer(answer: Answer, schemas: Mapping[_Key, Json]) -> Json:
+    shown: Json = {"description": answer.description}
+    if answer.headers:
+        shown["headers"] = {
+            name: {"description": description, "schema": {"type": "integer", "minimum": 0}}
+            for name, description in answer.headers.items()
+        }
+    if answer.adapter is not None:
+        schema = schemas[id(answer.adapter), "serialization"]
+        shown["content"] = {answer.media_type: {"schema": schema}}
+    return shown
+
+
+def _problems(route: Route) -> Sequence[HTTPStatus]:
+    """What the route declares, and what every operation behind the door may answer."""
+    if route.role is None:
+        return route.problems
+    common: tuple[HTTPStatus, ...] = (
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    )
+    return (*route.problems, *common)
+
+
+def _problem(status: HTTPStatus, schemas: Mapping[_Key, Json]) -> Json:
+    mode: Literal["serialization"] = "serialization"
+    schema = schemas[id(PROBLEM_DETAILS), mode]
+    return {"description": status.phrase, "content": {MEDIA_TYPE: {"schema": schema}}}

@@ -1,0 +1,152 @@
+"""From a request to checked values: queries and bodies, or a problem that names the field.
+
+JSON is read strictly: numbers stay exact, NaN and Infinity are no numbers, a property
+that comes twice is an error, and the body is bounded before it is read.
+"""
+
+import json
+from decimal import Decimal, InvalidOperation
+from http import HTTPStatus
+from typing import NoReturn, TypeVar
+
+from aiohttp import web
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from aggregator.api.problem import Problem, invalid
+
+Model = TypeVar("Model")
+
+SMALL_BODY = 64 << 10
+LARGE_BODY = 4 << 20
+
+_WORDS = {
+    "missing": "is required",
+    "unexpected_keyword_argument": "is not known here",
+    "string_type": "must be a string",
+    "string_unicode": "must not hold lone surrogates",
+    "bool_type": "must be true or false",
+    "dataclass_type": "must be an object",
+    "list_type": "must be an array",
+}
+
+
+def parse_query(request: web.Request, adapter: TypeAdapter[Model]) -> Model:
+    """The parameters that the model knows, whatever their case; others are ignored.
+
+    An empty one counts as absent. One that comes twice is refused, since either could be
+    meant.
+    """
+    known = {name.lower(): name for name in parameter_names(adapter)}
+    found: dict[str, str] = {}
+    for given, value in request.query.items():
+        name = known.get(given.lower())
+        if name is None or not value:
+            continue
+        if name in found:
+            raise invalid({name: ["is given twice"]})
+        found[name] = value
+    return _validated(adapter, found)
+
+
+async def parse_body(
+    request: web.Request, adapter: TypeAdapter[Model], *, limit: int = SMALL_BODY
+) -> Model:
+    """The JSON body as the model; 413, 415 or 400 with the reason."""
+    _check_media_type(request)
+    text = await _read(request, limit)
+    return _validated(adapter, _decode(text))
+
+
+def parameter_names(adapter: TypeAdapter[Model]) -> list[str]:
+    """The names under which a query's fields are sent."""
+    return list(adapter.json_schema()["properties"])
+
+
+def _check_media_type(request: web.Request) -> None:
+    kind = request.content_type if "Content-Type" in request.headers else ""
+    is_json = kind == "application/json" or (
+        kind.startswith("application/") and kind.endswith("+json")
+    )
+    if not is_json or (request.charset or "utf-8").lower() not in {"utf-8", "utf8"}:
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "send JSON in UTF-8, as Content-Type: application/json",
+        )
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the body uncompressed")
+
+
+async def _read(request: web.Request, limit: int) -> bytes:
+    too_large = Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body may have at most {limit} bytes"
+    )
+    if (request.content_length or 0) > limit:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            raise too_large
+    return bytes(body)
+
+
+def _decode(body: bytes) -> object:
+    try:
+        return json.loads(
+            body.decode("utf-8-sig"),
+            parse_float=_decimal,
+            parse_int=_decimal,
+            parse_constant=_no_constant,
+            object_pairs_hook=_object,
+        )
+    except UnicodeDecodeError as error:
+        raise invalid({"body": ["is not UTF-8"]}) from error
+    except RecursionError as error:
+        raise invalid({"body": ["is nested too deeply"]}) from error
+    except json.JSONDecodeError as error:
+        reason = f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise invalid({"body": [reason]}) from error
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:
+        raise invalid({"body": ["holds a number that is out of range"]}) from error
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise invalid({"body": [f"is not JSON: {name} is no number"]})
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise invalid({name: ["is given twice"] for name in twice})
+    return found
+
+
+def _validated(adapter: TypeAdapter[Model], value: object) -> Model:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        reasons: dict[str, list[str]] = {}
+        for each in error.errors(include_url=False, include_input=False):
+            reasons.setdefault(_field(each), []).append(_reason(each))
+        raise invalid(reasons) from error
+
+
+def _field(detail: ErrorDetails) -> str:
+    """Where, as `value` or `ratios[3].value`; the union member that failed is no place."""
+    path = ""
+    for part in detail["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path or "body"
+
+
+def _reason(detail: ErrorDetails) -> str:
+    words = _WORDS.get(detail["type"], detail["msg"])
+    return words.removeprefix("Value error, ").removeprefix("Assertion failed, ")

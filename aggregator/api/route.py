@@ -1,0 +1,76 @@
+"""One operation of an API: where it answers, who may call it, and what the document says.
+
+The table of routes is the only list of operations: the server and the OpenAPI document
+are both made from it.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+from aiohttp import web
+from pydantic import TypeAdapter
+
+from aggregator.api.auth import Caller, Role
+from aggregator.billing.database import Database
+from aggregator.metrics import Metrics
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Adapter: TypeAlias = TypeAdapter[Any]
+
+DATABASE = web.AppKey("DATABASE", Database)
+METRICS = web.AppKey("METRICS", Metrics)
+
+CALLER = web.RequestKey("CALLER", Caller)
+REQUEST_ID = web.RequestKey("REQUEST_ID", str)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A documented answer that is no problem."""
+
+    description: str
+    adapter: Adapter | None = None
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Name and description of each."""
+    example: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """An operation. `path` is as documented, with `{name}` for a variable part.
+
+    `role` None: open to everybody. `ignores_case`: as the original of a dialect did, also
+    a slash at the end is ignored.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    operation_id: str
+    tag: str
+    summary: str
+    answers: Mapping[HTTPStatus, Answer]
+    description: str = ""
+    role: Role | None = Role.VIEWER
+    query: Adapter | None = None
+    body: Adapter | None = None
+    problems: tuple[HTTPStatus, ...] = ()
+    path_parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+    ignores_case: bool = False
+    is_documented: bool = True
+    timeout_seconds: float = 30.0
+
+    @property
+    def pattern(self) -> str:
+        """The path as the router takes it; a variable part may hold encoded slashes."""
+        head, brace, name = self.path.partition("{")
+        variable = "{" + name.removesuffix("}") + ":.+}" if brace else ""
+        if not self.ignores_case:
+            return head + variable
+        fixed = re.escape(head.strip("/"))
+        end = "/" if variable else "/?"
+        return f"/{{fixed_part:(?i:{fixed}){end}}}{variable}"

@@ -1,0 +1,159 @@
+"""How values look on the wire, each with the schema that the document shows for it.
+
+Models are dataclasses with snake_case fields that are read and written in camelCase; what
+they do not name is refused.
+"""
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, TypeAlias, TypeVar
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    WithJsonSchema,
+    with_config,
+)
+from pydantic.alias_generators import to_camel
+
+from aggregator.rating import money
+from aggregator.rating.price import MAX_DECIMALS, MAX_VALUE, checked
+from aggregator.rating.ratio import MAX_KEY_LENGTH, why_unstorable
+
+Model = TypeVar("Model")
+
+CONFIG = ConfigDict(alias_generator=to_camel, serialize_by_alias=True, extra="forbid")
+
+
+def wire(kind: type[Model]) -> type[Model]:
+    """Mark a dataclass as a shape of the wire."""
+    return with_config(CONFIG)(kind)
+
+
+def utc_text(instant: datetime) -> str:
+    """`2026-02-06T04:00:00Z`, with fractional seconds only when they are not zero."""
+    text = instant.astimezone(UTC).replace(tzinfo=None).isoformat()
+    return (text.rstrip("0") if instant.microsecond else text) + "Z"
+
+
+def optional_utc_text(instant: datetime | None) -> str | None:
+    """The same of an instant that may not be."""
+    return None if instant is None else utc_text(instant)
+
+
+def _exact(value: object) -> Decimal:
+    """A price as it was sent: a JSON number, or a string that holds one."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = _decimal(value)
+    return _number(value)
+
+
+def _number(value: object) -> Decimal:
+    """A price as a JSON number, which the parser has left a Decimal."""
+    if not isinstance(value, Decimal):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic collects ValueError
+    return checked(value)
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:
+        raise ValueError("is out of range") from error
+
+
+def _key(text: str) -> str:
+    if reason := why_unstorable(text):
+        raise ValueError(reason)
+    return text
+
+
+def _uuid(value: object) -> object:
+    if isinstance(value, str) and _UUID.fullmatch(value):
+        return UUID(value)
+    raise ValueError("must be a UUID like 01234567-89ab-cdef-0123-456789abcdef")
+
+
+def _boolean(value: object) -> object:
+    found = {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("must be true or false")
+    return found
+
+
+def _instant(value: object) -> datetime:
+    """An RFC 3339 instant."""
+    try:
+        instant = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None or len(str(value)) < len("2026-02-06T04:00Z"):
+        raise ValueError("must be an instant like 2026-02-06T04:00:00Z")
+    return instant.astimezone(UTC)
+
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_PLAIN = {"type": "string", "pattern": r"^\d+(\.\d+)?$"}
+_PRICE = {"type": "number", "minimum": 0, "maximum": MAX_VALUE}
+_TEXT = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_KEY_LENGTH,
+    "pattern": r"^[^\u0000-\u001F\u007F-\u009F]+$",
+}
+_UTC = {"type": "string", "format": "date-time"}
+
+Double: TypeAlias = Annotated[int | float, WithJsonSchema({"type": "number", "format": "double"})]
+"""Made by `money.number`, so that whole numbers print without `.0`."""
+
+UtcTime: TypeAlias = Annotated[str, WithJsonSchema(_UTC)]
+"""Made by `utc_text`."""
+
+ExactNumber: TypeAlias = Annotated[
+    Decimal, PlainSerializer(money.plain, return_type=str), WithJsonSchema(_PLAIN)
+]
+"""All digits, as a string, since a JSON number is a double to most readers."""
+
+RatioValue: TypeAlias = Annotated[
+    Decimal,
+    BeforeValidator(_number),
+    WithJsonSchema(_PRICE | {"format": "double"}),
+]
+"""A price to set, kept to the digit that was sent."""
+
+ExactRatioValue: TypeAlias = Annotated[
+    Decimal,
+    BeforeValidator(_exact),
+    WithJsonSchema({"anyOf": [_PRICE, _PLAIN], "description": f"<= {MAX_DECIMALS} decimals"}),
+]
+"""A price to set, as a number or as a string."""
+
+RatioText: TypeAlias = Annotated[
+    str,
+    AfterValidator(_key),
+    WithJsonSchema(_TEXT),
+]
+"""A ratio's key; any text that is printable and not too long."""
+
+ReasonText: TypeAlias = Annotated[
+    str,
+    AfterValidator(_key),
+    WithJsonSchema(_TEXT | {"description": "Why, for the history"}),
+]
+"""Words that are kept beside a change."""
+
+UuidText: TypeAlias = Annotated[
+    UUID, BeforeValidator(_uuid), WithJsonSchema({"type": "string", "format": "uuid"})
+]
+"""A UUID in its one common form."""
+
+Flag: TypeAlias = Annotated[bool, BeforeValidator(_boolean), WithJsonSchema({"type": "boolean"})]
+"""`true` or `false` in a query."""
+
+Instant: TypeAlias = Annotated[datetime, BeforeValidator(_instant), WithJsonSchema(_UTC)]
+"""A point in time that a client sends; its offset is honoured."""

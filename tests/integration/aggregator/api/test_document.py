@@ -1,0 +1,129 @@
+"""Claims about the OpenAPI document and about its reader."""
+
+import re
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import jsonschema_rs
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from aggregator.api.app import ALL_ROUTES, build_app
+from aggregator.metrics import Metrics
+from aggregator.settings import Settings
+from aggregator.store.pool import Pool
+from tests.integration.aggregator.api.client import Answer, Api
+from tests.integration.aggregator.rows import Rows
+
+HOUR_MS = 3_600_000
+Json: TypeAlias = dict[str, Any]
+
+
+async def test_the_document_is_valid(api: Api) -> None:
+    """OpenAPI 3.1, with schemas that are schemas."""
+    document = (await api.get("/openapi.json")).json()
+    assert document["openapi"] == "3.1.0"
+    OpenAPIV31SpecValidator(document).validate()
+
+
+async def test_the_document_is_of_the_routes(pool: Pool, api: Api) -> None:
+    """Every route that is served is documented, and nothing else."""
+    document = (await api.get("/openapi.json")).json()
+    described = {
+        (method.upper(), path) for path, item in document["paths"].items() for method in item
+    }
+    declared = {(route.method, route.path) for route in ALL_ROUTES if route.is_documented}
+    assert described == declared
+    app = build_app(Settings(), pool, Metrics())
+    assert len(app.router.routes()) == len(ALL_ROUTES)
+    names = [
+        operation["operationId"]
+        for item in document["paths"].values()
+        for operation in item.values()
+    ]
+    assert len(names) == len(set(names))
+
+
+async def test_the_originals_operations_keep_their_names(api: Api) -> None:
+    """A client generated from the contract finds them."""
+    paths = (await api.get("/openapi.json")).json()["paths"]
+    found = {
+        f"{method.upper()} {path}": operation["operationId"]
+        for path, item in paths.items()
+        for method, operation in item.items()
+        if not path.startswith("/api/admin") and path.startswith("/api")
+    }
+    assert found == {
+        "GET /api/Bills": "Get Bill List",
+        "GET /api/Usages": "Get Usage List",
+        "GET /api/Users": "Get User List",
+        "GET /api/Ratios": "Get Ratio List",
+        "POST /api/Ratios": "Create Ratio",
+        "DELETE /api/Ratios/{key}": "Delete Ratio",
+    }
+
+
+def assert_as_documented(document: Json, path: str, answer: Answer) -> None:
+    """Fail unless the body is what the document says of this status and media type."""
+    described = document["paths"][path]["get"]["responses"][str(answer.status)]["content"]
+    media_type = answer.headers["Content-Type"].partition(";")[0]
+    schema = described[media_type]["schema"] | {"components": document["components"]}
+    jsonschema_rs.validator_for(schema, validate_formats=True).validate(answer.json())
+
+
+async def test_real_answers_are_as_documented(api: Api, rows: Rows) -> None:
+    """Lists, errors and the administrators' endpoints, with rows of every shape."""
+    rows.user(None, rows.bill(billed=HOUR_MS, is_live=True))
+    rows.bill(type_="mem", billed=HOUR_MS, unpriced=HOUR_MS, length_ms=5, observed_ms=5)
+    rows.price_class("mem")
+    await api.post("/api/Ratios", {"key": "tokens", "value": 0.1})
+    await api.post("/api/Ratios", {"key": "tokens", "value": 0.2})
+    document = (await api.get("/openapi.json")).json()
+    for path, item in document["paths"].items():
+        if "get" not in item or not path.startswith(("/api", "/healthz", "/readyz")):
+            continue
+        answer = await api.get(path)
+        assert answer.status == 200, path
+        assert answer.json()
+        assert_as_documented(document, path, answer)
+    for path, query in (("/api/Bills", "?userId=x"), ("/api/admin/v1/ratios/history", "?key=%00")):
+        answer = await api.get(path + query)
+        assert answer.status == 400
+        assert_as_documented(document, path, answer)
+
+
+async def test_the_reader_comes_from_this_server_alone(api: Api) -> None:
+    """No script, style or connection of anybody else, and no inline code."""
+    page = await api.get("/docs")
+    assert page.status == 200
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = page.headers["Content-Security-Policy"]
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
+    links = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(links) == 4
+    for link in links:
+        assert link.startswith("/docs/")
+        assert (await api.get(link)).status == 200
+    assert not re.search(r"<script>|<style|\son\w+=", page.text)
+
+
+async def test_files_of_the_reader_are_kept_by_their_tag(api: Api) -> None:
+    """1.7 MB travel once, compressed."""
+    first = await api.get("/docs/swagger-ui-bundle.js", Accept_Encoding="gzip")
+    assert first.headers["Content-Encoding"] == "gzip"
+    again = await api.get("/docs/swagger-ui-bundle.js", If_None_Match=first.headers["ETag"])
+    assert (again.status, again.body) == (304, b"")
+    for name in ("LICENSE", "..%2Fapp.py", "../app.py", "index.html.bak"):
+        assert (await api.get(f"/docs/{name}")).status == 404
+
+
+async def test_the_bare_url_leads_to_the_reader(api: Api) -> None:
+    """Whoever opens the printed URL sees something."""
+    answer = await api.get("/")
+    assert (answer.status, answer.headers["Location"]) == (302, "/docs")
+
+
+def test_no_two_routes_clash() -> None:
+    """A method and a path, in any case, name one operation."""
+    names = sorted(f"{route.method} {route.path.lower()}" for route in ALL_ROUTES)
+    assert all(one != other for one, other in pairwise(names))

@@ -1,0 +1,259 @@
+"""Claims about who is let in, and about what surrounds every answer."""
+
+import asyncio
+import logging
+from ipaddress import ip_network
+from socket import gethostname
+
+import psycopg
+import pytest
+
+from aggregator.settings import HttpSettings
+from aggregator.store.pool import Pool
+from tests.integration.aggregator.api.client import Api, served
+from tests.integration.aggregator.rows import Rows
+
+PUBLIC = ("/healthz", "/readyz", "/openapi.json", "/docs", "/docs/start.js", "/")
+GUARDED = ("/api/Bills", "/api/Users", "/api/admin/v1/nodes", "/metrics", "/nowhere")
+
+
+def closed() -> HttpSettings:
+    return HttpSettings(open_to=())
+
+
+async def test_a_network_that_is_not_open_gets_401(pool: Pool) -> None:
+    """Also where there is nothing; only health and the document are for everybody."""
+    async with served(pool, closed()) as api:
+        for path in GUARDED:
+            answer = await api.get(path)
+            assert answer.status == 401, path
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+            assert answer.headers["Content-Type"] == "application/problem+json"
+        for path in PUBLIC:
+            assert (await api.get(path)).status in {200, 302}, path
+
+
+async def test_a_request_through_a_proxy_is_not_from_here(api: Api) -> None:
+    """A proxy on this host must not make the world an admin."""
+    for header in ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via"):
+        answer = await api.ask("GET", "/api/Bills", headers={header: "127.0.0.1"})
+        assert answer.status == 401, header
+
+
+async def test_a_token_that_is_sent_must_be_valid(api: Api) -> None:
+    """Also from a network that needs none."""
+    for value in ("Bearer abc", "Basic YTpi", "", "Bearer "):
+        answer = await api.ask("GET", "/api/Bills", headers={"Authorization": value})
+        assert answer.status == 401, value
+
+
+async def test_loopback_answers_to_its_own_names_only(api: Api) -> None:
+    """A web page whose name was made to point here is a stranger."""
+    for host, status in (
+        ("localhost:8080", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:8080", 200),
+        ("billing.localhost", 200),
+        (gethostname(), 200),
+        ("evil.example", 401),
+        ("localhost.evil.example", 401),
+    ):
+        answer = await api.ask("GET", "/api/Bills", headers={"Host": host})
+        assert answer.status == status, host
+
+
+async def test_a_viewer_reads_and_changes_nothing(pool: Pool) -> None:
+    """403 for each change."""
+    async with served(pool, HttpSettings(open_role="viewer")) as api:
+        assert (await api.get("/api/Ratios")).status == 200
+        for method, path in (
+            ("POST", "/api/Ratios"),
+            ("DELETE", "/api/Ratios/cpu"),
+            ("POST", "/api/admin/v1/ratios"),
+            ("POST", "/api/admin/v1/ratios/import"),
+            ("DELETE", "/api/admin/v1/ratios?key=cpu"),
+        ):
+            answer = await api.ask(method, path)
+            assert (answer.status, answer.json()["title"]) == (403, "Forbidden"), path
+
+
+async def test_only_the_networks_named_are_open(pool: Pool) -> None:
+    """Loopback is no exception."""
+    elsewhere = HttpSettings(open_to=(ip_network("10.0.0.0/8"),))
+    async with served(pool, elsewhere) as api:
+        assert (await api.get("/api/Bills")).status == 401
+
+
+async def test_a_wrong_method_is_405_and_says_which_are_right(api: Api) -> None:
+    """As a problem, with Allow."""
+    for method, path, allowed in (
+        ("PUT", "/api/Ratios", {"GET", "POST"}),
+        ("GET", "/api/ratios/cpu", {"DELETE"}),
+        ("POST", "/api/Bills", {"GET"}),
+        ("PATCH", "/healthz", {"GET"}),
+        ("OPTIONS", "/api/Bills", {"GET"}),
+    ):
+        answer = await api.ask(method, path)
+        assert answer.status == 405, path
+        assert set(answer.headers["Allow"].split(",")) == allowed
+        assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_an_unknown_path_is_404_as_a_problem(api: Api) -> None:
+    """With a hint where to look."""
+    for path in ("/nowhere", "/api", "/api/Billsx", "/api/v2/Bills", "/docs/../app.py"):
+        answer = await api.get(path)
+        assert (answer.status, answer.json()["status"]) == (404, 404), path
+
+
+async def test_every_answer_carries_the_same_protection(api: Api) -> None:
+    """Whatever its status."""
+    for path in ("/api/Bills", "/nowhere", "/api/Bills?userId=x", "/healthz"):
+        headers = (await api.get(path)).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["Server"] == "nodemeter"
+        assert "Access-Control-Allow-Origin" not in headers
+
+
+async def test_a_request_has_an_id_in_the_answer_and_in_the_log(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client's own if it is harmless, else a new one."""
+    caplog.set_level(logging.INFO, logger="aggregator.api.middleware")
+    kept = await api.get("/api/Bills?userId=x", X_Request_Id="run-7.a")
+    assert kept.headers["X-Request-Id"] == kept.json()["requestId"] == "run-7.a"
+    made = await api.get("/api/Bills", X_Request_Id="a b<script>")
+    assert made.headers["X-Request-Id"] not in {"", "a b<script>"}
+    logged = [vars(record).get("request_id") for record in caplog.records]
+    assert logged == ["run-7.a", made.headers["X-Request-Id"]]
+
+
+async def test_the_log_shows_a_path_as_it_was_encoded(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line break in a path cannot forge a line of the log."""
+    caplog.set_level(logging.INFO, logger="aggregator.api.middleware")
+    await api.delete("/api/Ratios/a%0D%0Aaction=http_request")
+    (record,) = caplog.records
+    assert vars(record)["path"] == "/api/Ratios/a%0D%0Aaction=http_request"
+
+
+async def test_a_database_that_is_away_is_503(api: Api, pool: Pool, rows: Rows) -> None:
+    """With a time to come back; the process itself is well."""
+    await pool.close()
+    for path in ("/api/Bills", "/api/Ratios", "/api/Users", "/api/admin/v1/nodes", "/readyz"):
+        answer = await api.get(path)
+        assert (answer.status, answer.json()["status"]) == (503, 503), path
+        assert answer.headers["Retry-After"] == "5"
+        assert "psycopg" not in answer.text
+    assert (await api.get("/healthz")).json() == {"status": "ok"}
+
+
+async def test_readiness_needs_the_schema(api: Api, rows: Rows) -> None:
+    """A database that another version left behind is not ready."""
+    assert (await api.get("/readyz")).json() == {"status": "ready"}
+    rows.connection.execute("DELETE FROM schema_migration")
+    assert (await api.get("/readyz")).status == 503
+
+
+async def test_metrics_count_requests_by_route(api: Api) -> None:
+    """Clients cannot invent label values."""
+    await api.get("/api/bills")
+    await api.ask("PUT", "/pot/%0A")
+    text = (await api.get("/metrics")).text
+    name = "nodemeter_aggregator_http_requests_total"
+    assert f'{name}{{method="GET",path="/api/Bills",status="200"}} 1.0' in text
+    assert f'{name}{{method="other",path="other",status="404"}} 1.0' in text
+    assert "nodemeter_aggregator_unpriced_items" in text
+
+
+async def test_a_client_that_leaves_gives_its_connection_back(
+    api: Api, rows: Rows, pool: Pool
+) -> None:
+    """The query of a request that nobody waits for is cancelled."""
+    rows.connection.execute("BEGIN")
+    rows.connection.execute("LOCK TABLE bill")
+    tasks = [asyncio.create_task(api.get("/api/Bills")) for _ in range(2)]
+    await until_waiting(rows, 2)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await until_waiting(rows, 0)
+    rows.connection.execute("ROLLBACK")
+    assert (await api.get("/api/Bills")).status == 200
+
+
+async def until_waiting(rows: Rows, count: int) -> None:
+    """Return when that many sessions of this database wait for a lock."""
+    waiting = """SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+    for _ in range(1000):
+        rows.connection.execute("SELECT pg_stat_clear_snapshot()")
+        if rows.connection.execute(waiting).fetchone() == (count,):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"never were {count} sessions waiting")
+
+
+async def test_a_list_that_breaks_off_does_not_look_whole(
+    api: Api, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is cut before the array is closed."""
+    rows.bill(job_name="x" * 200)
+    rows.connection.execute(
+        """
+        INSERT INTO bill SELECT gen_random_uuid(), run_id, cluster, node, job_id,
+            repeat('x', 20000), user_id, username, vc, project, namespace, kind, type, model,
+            quota, started_at, ended_at, allocated, used, effective, billed, unpriced,
+            length_ms, observed_ms, amount, ratio_id, is_mixed
+        FROM bill, generate_series(1, 3000)
+        """
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port, limit=1024)
+    writer.write(b"GET /api/Bills HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readexactly(1000)
+    rows.connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    )
+    rest = bytearray()
+    try:
+        while piece := await reader.read(1 << 20):
+            rest += piece
+    except ConnectionError:
+        pass
+    writer.close()
+    assert not rest.endswith(b"0\r\n\r\n")
+
+
+NO_HTTP = [
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"NONSENSE\r\n\r\n",
+    b"GET /api/Bills HTTP/1.1\r\nHost: localhost\r\nA: " + b"x" * 20_000 + b"\r\n\r\n",
+    b"POST /api/Ratios HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+    b"GET http://[::1/api/Bills HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /api/Bills?\xff=\xfe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+]
+
+
+async def test_what_is_no_http_is_the_clients_fault(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Never a 500, nothing in the log, and the server serves on."""
+    for text in NO_HTTP:
+        answer = await api.raw(text)
+        assert b" 500 " not in answer.split(b"\r\n", 1)[0], text[:80]
+    assert (await api.get("/healthz")).status == 200
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_the_rows_fixture_is_on_the_same_database(rows: Rows, database_url: str) -> None:
+    """Guards the tests above: what they put is what is served."""
+    rows.node("n1")
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM node").fetchone() == (1,)

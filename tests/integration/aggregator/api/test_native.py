@@ -1,0 +1,148 @@
+"""Claims about the administrators' endpoints."""
+
+from datetime import UTC, datetime, timedelta
+
+from tests.integration.aggregator.api.client import Api
+from tests.integration.aggregator.rows import Rows
+
+RATIOS = "/api/admin/v1/ratios"
+HOUR_MS = 3_600_000
+
+
+async def test_exact_prices_come_and_go_as_strings(api: Api) -> None:
+    """A JSON number is a double to most readers; a string keeps every digit."""
+    value = "0.1234567890123456789012345"
+    done = await api.post(RATIOS, {"key": "gpu:NVIDIA H200@vc1", "value": value})
+    assert done.status == 200
+    change = done.json()
+    assert change.pop("effectiveAt").endswith(":00Z")
+    assert change == {
+        "key": "gpu:NVIDIA H200@vc1",
+        "action": "add",
+        "old": None,
+        "new": value,
+        "warnings": [],
+    }
+    assert (await api.get(RATIOS)).json() == [
+        {
+            "key": "gpu:NVIDIA H200@vc1",
+            "value": value,
+            "type": "gpu",
+            "model": "NVIDIA H200",
+            "vc": "vc1",
+        }
+    ]
+
+
+async def test_a_shadow_is_told_when_it_is_cast(api: Api) -> None:
+    """Whichever of the two keys is set last."""
+    await api.post(RATIOS, {"key": "gpu:NVIDIA H200", "value": 5})
+    change = (await api.post(RATIOS, {"key": "gpu@vc1", "value": 1})).json()
+    (warning,) = change["warnings"]
+    assert "gpu:NVIDIA H200@vc1" in warning
+
+
+async def test_a_history_tells_who_when_and_why(api: Api) -> None:
+    """Newest first; of one key or of all."""
+    await api.post(RATIOS, {"key": "cpu", "value": 1, "reason": "start"})
+    await api.post(RATIOS, {"key": "cpu", "value": 2, "reason": "contract 7"})
+    await api.post(RATIOS, {"key": "mem", "value": 0})
+    new, old = (await api.get(f"{RATIOS}/history?key=cpu")).json()
+    assert (new["value"], new["reason"], new["endsAt"]) == ("2", "contract 7", None)
+    assert (old["value"], old["closedBy"]) == ("1", "admin@127.0.0.1")
+    assert old["endsAt"] == new["startsAt"]
+    assert len((await api.get(f"{RATIOS}/history")).json()) == 3
+    assert (await api.get(f"{RATIOS}/history?key=gpu")).json() == []
+
+
+async def test_a_change_is_scheduled_for_a_whole_minute_in_the_future(api: Api) -> None:
+    """Any offset; anything else names the field."""
+    later = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(hours=1)  # noqa: TID251
+    body = {"key": "cpu", "value": 1, "startsAt": later.isoformat()}
+    change = (await api.post(RATIOS, body)).json()
+    assert datetime.fromisoformat(change["effectiveAt"]) == later
+    for start in ("2020-01-01T00:00:00Z", "2999-01-01T00:00:30Z", "2999-01-01", "soon", 7):
+        answer = await api.post(RATIOS, body | {"startsAt": start})
+        assert (answer.status, list(answer.json()["errors"])) == (400, ["startsAt"]), start
+
+
+async def test_a_ratio_is_deleted_by_a_parameter(api: Api) -> None:
+    """So that a key of dots can be, too."""
+    await api.post(RATIOS, {"key": "..", "value": 1})
+    gone = await api.delete(f"{RATIOS}?key=..&reason=typo")
+    assert (gone.status, gone.json()["action"], gone.json()["old"]) == (200, "delete", "1")
+    assert (await api.delete(f"{RATIOS}?key=..")).status == 404
+    missing = await api.delete(RATIOS)
+    assert (missing.status, list(missing.json()["errors"])) == (400, ["key"])
+
+
+async def test_an_import_is_tried_and_then_done(api: Api) -> None:
+    """The dry run shows the same differences and changes nothing."""
+    await api.post(RATIOS, {"key": "cpu", "value": 1})
+    body = {"ratios": [{"key": "mem", "value": "0.5"}], "replacesAll": True, "isDryRun": True}
+    dry = (await api.post(f"{RATIOS}/import", body)).json()
+    assert [(each["key"], each["action"]) for each in dry] == [("mem", "add"), ("cpu", "delete")]
+    assert [each["key"] for each in (await api.get(RATIOS)).json()] == ["cpu"]
+    await api.post(f"{RATIOS}/import", body | {"isDryRun": False})
+    assert [each["key"] for each in (await api.get(RATIOS)).json()] == ["mem"]
+
+
+async def test_a_bad_line_of_an_import_is_named_and_nothing_is_applied(api: Api) -> None:
+    """By its place in the list."""
+    good = {"key": "cpu", "value": 1}
+    for bad, fields in (
+        ({"key": "mem", "value": -1}, ["ratios[1].value"]),
+        ({"key": "", "value": "x"}, ["ratios[1].key", "ratios[1].value"]),
+        ({"key": "mem"}, ["ratios[1].value"]),
+        ({"key": "mem", "value": 1, "note": ""}, ["ratios[1].note"]),
+        ({"key": "cpu", "value": 2}, ["ratios[0].key", "ratios[1].key"]),
+        (7, ["ratios[1]"]),
+    ):
+        answer = await api.post(f"{RATIOS}/import", {"ratios": [good, bad]})
+        assert (answer.status, list(answer.json()["errors"])) == (400, fields), bad
+    assert (await api.post(f"{RATIOS}/import", {"ratios": good})).status == 400
+    assert (await api.get(RATIOS)).json() == []
+
+
+async def test_a_check_lists_what_is_wrong(api: Api, rows: Rows) -> None:
+    """Keys that match nothing, shadows, usage without a price."""
+    rows.price_class("mem")
+    rows.bill(type_="mem", unpriced=1024 * HOUR_MS)
+    for key in ("tokens", "gpu:NVIDIA H200", "gpu@vc1"):
+        await api.post(RATIOS, {"key": key, "value": 1})
+    found = (await api.get(f"{RATIOS}/check")).json()
+    assert [each["key"] for each in found["matchingNothing"]] == [
+        "gpu:NVIDIA H200",
+        "gpu@vc1",
+        "tokens",
+    ]
+    assert [each["remedy"] for each in found["shadowed"]] == ["gpu:NVIDIA H200@vc1"]
+    (unpriced,) = found["unpriced"]
+    assert (unpriced["type"], unpriced["hours"], unpriced["pricedBy"]) == ("mem", 1, None)
+
+
+async def test_nodes_are_listed(api: Api, rows: Rows) -> None:
+    """With what they have, and whether they live."""
+    node_id = rows.node("n1")
+    rows.run("job-1", node_id=node_id, is_live=True)
+    (node,) = (await api.get("/api/admin/v1/nodes")).json()
+    assert (node["name"], node["address"], node["isAlive"], node["liveJobs"]) == (
+        "n1",
+        "10.0.0.7",
+        True,
+        1,
+    )
+    assert node["devices"] == [{"type": "gpu", "id": "GPU-1", "model": "NVIDIA H200"}]
+    assert node["memMi"] == 16384
+
+
+async def test_usage_details_show_what_was_measured(api: Api, rows: Rows) -> None:
+    """Allocated, used, effective and coverage, by the same filters as the Bill API."""
+    rows.bill("a", billed=2 * HOUR_MS, length_ms=60_000, observed_ms=45_000)
+    rows.bill("b", type_="gpu", quota=126_000)
+    (item,) = (await api.get("/api/admin/v1/usages?jobId=a")).json()
+    assert (item["allocated"], item["used"], item["effective"]) == (2, 1, 2)
+    assert (item["coverage"], item["unit"], item["usage"]) == (0.75, "m", 2)
+    (item,) = (await api.get("/api/admin/v1/usages?type=gpu")).json()
+    assert (item["quota"], item["unit"], item["coverage"]) == (1, "number", None)
+    assert (await api.get("/api/admin/v1/usages?jobId=%00")).json() == []
