@@ -27,6 +27,7 @@ from aggregator.store.embedded.errors import EmbeddedError
 RELEASE = "trixie"
 POSTGRESQL_MAJOR = 17
 
+_APT = Path("/etc/apt")
 _RECIPE = 1  # raised whenever the folder's content changes
 _COMPLETE = "COMPLETE"
 _ROOTS = [
@@ -131,9 +132,9 @@ def _lay_out(scratch: Path) -> None:
     (scratch / "status").touch()
     config = _APT_CONF.format(scratch=scratch)
     (scratch / "apt.conf").write_text(config, encoding="utf-8")
-    sources = debian.debians_own(_machine_sources(Path("/etc/apt")), release=RELEASE)
+    sources = debian.debians_own(_machine_sources(_APT), release=RELEASE)
     if not sources:
-        raise EmbeddedError("/etc/apt names no source of Debian's own packages")
+        raise EmbeddedError(f"{_APT} names no source of Debian's own packages")
     rendered = debian.render_sources(sources, keyring=_keyring())
     (scratch / "sources/debian.sources").write_text(rendered, encoding="utf-8")
 
