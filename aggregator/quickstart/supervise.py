@@ -102,12 +102,13 @@ class Child:
         _shorten(self.log)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*tied(signal.SIGTERM), *self.command],
+                self.command,
                 env={**self.environment, "NOTIFY_SOCKET": self._notify_address()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # a Ctrl-C is the supervisor's, which stops in order
+                preexec_fn=tied(signal.SIGTERM),  # noqa: PLW1509 - one system call, no locks
             )
 
     def wait_ready(self, seconds: float) -> bool:

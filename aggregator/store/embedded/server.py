@@ -121,7 +121,6 @@ class Server:
         with self._log_path().open("wb") as log:
             self.process = subprocess.Popen(
                 [
-                    *tied(signal.SIGINT),
                     self.software.binaries / "postgres",
                     "-D",
                     self.cluster.data,
@@ -135,6 +134,7 @@ class Server:
                 user=account.as_user(),
                 group=account.as_group(),
                 extra_groups=account.as_extra_groups(),
+                preexec_fn=tied(signal.SIGINT),  # noqa: PLW1509 - one system call, no locks
             )
 
     def _is_ready_in_time(self) -> bool:

@@ -84,6 +84,8 @@ class MakeRun:
 
     def is_up(self) -> bool:
         """Everything is ready, and said to be so."""
+        assert self.process is not None
+        assert self.process.poll() is None, self.said()
         return self.is_ready() and self.quickstart_is(self.pids().get("quickstart"))
 
     def quickstart_is(self, pid: int | None) -> bool:
@@ -104,8 +106,11 @@ class MakeRun:
         return self.process.communicate(timeout=90)[0]
 
     def end(self) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self.process is None:
+            return
+        if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
+        if self.process.stdout is not None and not self.process.stdout.closed:
             self.said()
 
 
