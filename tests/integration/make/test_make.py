@@ -74,7 +74,7 @@ def test_an_environment_is_made_with_and_without_debians_venv_package(
     folder = tmp_path / "venv"
     done = run("sh", ".ci/venv", base, folder, PYTHONPATH=str(hidden))
     assert done.returncode == 0, done.stdout
-    question = "import pip, setuptools"
+    question = "import setuptools, pip"
     assert run(folder / "bin/python", "-c", question).returncode == 0
 
 
