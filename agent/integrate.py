@@ -91,12 +91,10 @@ def open_meter(number: int, quota: int, start_ms: int, *, emit_from_ms: int | No
     return Meter(number, quota, start_ms, cut_ms, cut_ms, next_minute(cut_ms))
 
 
-def follow_meter(number: int, quota: int, ended: Meter) -> Meter:
-    """Go on under a new quota where `ended` ended, from its last reading."""
-    meter = open_meter(number, quota, ended.position_ms, emit_from_ms=ended.cut_ms)
+def inherit(meter: Meter, ended: Meter) -> None:
+    """Go on from the last reading of `ended`, where `meter` begins."""
     meter.kind, meter.value = ended.kind, ended.value
     meter.read_at_ms, meter.advanced = ended.read_at_ms, ended.advanced
-    return meter
 
 
 def next_minute(instant_ms: int) -> int:
@@ -171,6 +169,15 @@ def settle(meter: Meter, until_ms: int, hold_ms: int) -> None:
     elif until_ms > meter.position_ms:
         meter.advanced += meter.quota * (until_ms - meter.position_ms)
         _account_unobserved(meter, until_ms)
+
+
+def forfeit(meter: Meter, until_ms: int) -> None:
+    """Record nothing from before `until_ms` any more; measuring goes on as it was."""
+    if until_ms > meter.cut_ms:
+        meter.used = meter.effective = meter.observed_ms = 0
+        meter.cut_ms = meter.window_start_ms = until_ms
+        meter.window_end_ms = next_minute(until_ms)
+        meter.spans = [span for span in meter.spans if span.end_ms > until_ms]
 
 
 def shift(meter: Meter, by_ms: int) -> None:

@@ -13,7 +13,8 @@ from agent.integrate import (
     UsageRecord,
     close_window,
     cut,
-    follow_meter,
+    forfeit,
+    inherit,
     observe,
     open_meter,
     settle,
@@ -33,6 +34,13 @@ def counter(value: int) -> Reading:
 
 def level(value: int) -> Reading:
     return Reading(kind=ReadingKind.LEVEL, value=value)
+
+
+def follow_meter(number: int, quota: int, ended: Meter) -> Meter:
+    """The meter of the next quota."""
+    meter = open_meter(number, quota, ended.position_ms)
+    inherit(meter, ended)
+    return meter
 
 
 def records_of(meter: Meter, limit: int = 1 << 40) -> list[UsageRecord]:
@@ -259,6 +267,20 @@ def test_forfeited_time_is_never_recorded() -> None:
     records = records_of(meter)
     assert records[0].start_ms == START_MS + 30_000
     assert totals(records) == (20_000, 40_000, 200_000, 200_000, 20_000)
+
+
+def test_time_forfeited_later_is_not_recorded_either() -> None:
+    """Open sums and pending intervals from before the instant go; the rest stays to the unit."""
+    meter = open_meter(1, 2, 0)
+    observe(meter, 90_000, counter(90_000), HOLD_MS)
+    observe(meter, 150_000, counter(150_000), HOLD_MS)
+    observe(meter, 170_000, counter(170_000), HOLD_MS)
+    forfeit(meter, 100_000)
+    forfeit(meter, 50_000)  # was forfeited already
+    observe(meter, 200_000, counter(200_000), HOLD_MS)
+    records = records_of(meter)
+    assert records[0].start_ms == 100_000
+    assert totals(records) == (100_000, 200_000, 100_000, 200_000, 100_000)
 
 
 def test_a_shift_moves_the_labels_and_no_quantity() -> None:

@@ -1,0 +1,73 @@
+"""When a run ended, and what its last readings were. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.model import MeterKey, Reading, ReadingKind, ResourceType
+from agent.state.runs import LiveMeter, LiveRun
+
+_TOLERANCE_MS = 2_000
+"""A provider's end may lie a little before its own last answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """The instants of one tick, agent time."""
+
+    now_ms: int  # when the tick began: readings and answers count as taken then
+    latest_ms: int  # when the providers had answered: nothing known is later
+    lead_ms: int = 0  # how far agent time is ahead of the wall clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """An ended run that its provider may name again.
+
+    `cpu_value` is where its CPU counter stood, in case it lives after all.
+    """
+
+    provider: str
+    ended_at_ms: int
+    cpu_value: int
+    has_vanished: bool  # its end was concluded from its provider's silence
+
+
+def end_of(live: LiveRun, ended_at_ms: int, moment: Moment) -> int:
+    """Put a provider's end into agent time.
+
+    `exec` counts from its start, so its end has moved with the run; a scheduler reads the
+    wall clock. Whichever fits what is known of the run is meant.
+    """
+    earliest_ms = live.alive_at_ms - _TOLERANCE_MS
+    for candidate in (ended_at_ms + live.shift_ms, ended_at_ms + moment.lead_ms):
+        if earliest_ms <= candidate <= moment.latest_ms:
+            return candidate
+    return max(live.alive_at_ms, min(ended_at_ms + live.shift_ms, moment.latest_ms))
+
+
+def last_reading(
+    live: LiveRun, opened: LiveMeter, readings: Mapping[MeterKey, Reading]
+) -> Reading | None:
+    """The reading that counts at the end: the provider's own, else a counter read after it.
+
+    A final counter below the last reading was taken by somebody who saw less of the run,
+    not after a reset.
+    """
+    final = live.run.final.get(opened.key.type) if live.run and not opened.key.device else None
+    if final is None:
+        late = readings.get(opened.key)
+        return late if late and late.kind is ReadingKind.COUNTER else None
+    if final.kind is opened.meter.kind is ReadingKind.COUNTER:
+        return Reading(kind=final.kind, value=max(final.value, opened.meter.value))
+    return final
+
+
+def finished_of(live: LiveRun, ended_at_ms: int) -> Finished:
+    """What to remember of a run whose meters have had their last readings."""
+    values = [opened.meter.value for opened in live.meters() if opened.key.type is ResourceType.CPU]
+    return Finished(
+        provider=live.provider,
+        ended_at_ms=ended_at_ms,
+        cpu_value=sum(values),
+        has_vanished=live.run is None or live.run.ended_at_ms is None,
+    )

@@ -1,0 +1,86 @@
+"""Opens and closes the meters of runs, and gives out their numbers."""
+
+from dataclasses import dataclass, field
+
+from agent import integrate
+from agent.integrate import Meter
+from agent.model import MeterKey, ResourceType
+from agent.state.runs import GroupKey, LiveMeter, LiveRun, Shares
+from proto.metering.v1 import metering_pb2 as pb
+
+
+@dataclass(slots=True)
+class Meters:
+    """The meters that are open, for readings to find.
+
+    `next_number` numbers runs and meters alike, never twice in a stream. Nothing from
+    before `floor_ms` may be recorded. `fresh` were opened and are not in a frame yet.
+    """
+
+    hold_ms: int
+    cpu_model: str | None
+    next_number: int = 1
+    floor_ms: int | None = None
+    open: dict[MeterKey, Meter] = field(default_factory=dict[MeterKey, Meter])
+    fresh: list[LiveMeter] = field(default_factory=list[LiveMeter])
+
+    def number(self) -> int:
+        """Give out the next number."""
+        self.next_number += 1
+        return self.next_number - 1
+
+    def open_group(self, live: LiveRun, key: GroupKey, shares: Shares, start_ms: int) -> None:
+        """Begin all meters of a bill item.
+
+        Where the run had a meter for the same device until then, its successor goes on
+        from its last reading.
+        """
+        ended = {old.key: old.meter for old in live.closing if old.meter.position_ms == start_ms}
+        group = live.groups[key] = []
+        for device, quota in shares.items():
+            opened = self._open(live, key, device, quota, start_ms)
+            opened.definition.group_quota = sum(shares.values())
+            if before := ended.get(opened.key):
+                integrate.inherit(opened.meter, before)
+            group.append(opened)
+
+    def close_group(self, live: LiveRun, key: GroupKey, end_ms: int) -> None:
+        """End all meters of a bill item; what they hold is still to be recorded."""
+        for opened in live.groups.pop(key):
+            integrate.settle(opened.meter, end_ms, self.hold_ms)
+            opened.is_closing = True
+            live.closing.append(opened)
+            if self.open.get(opened.key) is opened.meter:
+                del self.open[opened.key]
+
+    def renew(self, live: LiveRun, by_ms: int) -> None:
+        """Replace all meters of a run by new ones whose time is shifted; theirs is recorded."""
+        for key, group in list(live.groups.items()):
+            live.groups[key] = []
+            for old in group:
+                integrate.shift(old.meter, by_ms)
+                start_ms, quota = old.meter.position_ms, old.meter.quota
+                new = self._open(live, key, old.key.device, quota, start_ms)
+                new.definition.group_quota = old.definition.group_quota
+                integrate.inherit(new.meter, old.meter)
+                live.groups[key].append(new)
+
+    def _open(
+        self, live: LiveRun, group: GroupKey, device: str | None, quota: int, start_ms: int
+    ) -> LiveMeter:
+        number = self.number()
+        meter = integrate.open_meter(number, quota, start_ms, emit_from_ms=self.floor_ms)
+        definition = pb.Meter(
+            number=number,
+            run=live.definition.number,
+            type=group.type,
+            device=device,
+            model=self.cpu_model if group.type is ResourceType.CPU else group.model,
+            quota=quota,
+            started_at_ms=meter.cut_ms,
+        )
+        key = MeterKey(live.key, group.type, device)
+        opened = LiveMeter(key, meter, definition, live.definition)
+        self.open[key] = meter
+        self.fresh.append(opened)
+        return opened

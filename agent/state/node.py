@@ -1,0 +1,220 @@
+"""What the agent knows of its node: live runs, their meters, and who has ended.
+
+Each tick goes through it in this order: `reconcile` with every provider's answer,
+`observe` the readings, `conclude` what the answers changed, `settle` what stays silent;
+then `agent.state.draft` takes out what can be told. Nothing here does I/O or reads a
+clock; the same calls give the same state.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from agent import integrate
+from agent.model import MeterKey, Reading, ResourceType, Run, RunKey
+from agent.state.ends import Finished, Moment, end_of, finished_of, last_reading
+from agent.state.meters import Meters
+from agent.state.runs import LiveRun, define_run, present_groups, wanted_groups
+
+REMEMBERED_MS = 600_000
+"""For so long a vanished run that is named again goes on where it ended."""
+REMEMBERED_RUNS = 256
+
+
+class NodeState:
+    """See the module."""
+
+    def __init__(self, meters: Meters) -> None:
+        """Know of no run; number what comes as `meters` says."""
+        self.meters = meters
+        self.live: dict[RunKey, LiveRun] = {}
+        self.ended: list[LiveRun] = []  # all their meters are closing
+        self.finished: dict[RunKey, Finished] = {}
+        self._changed: list[LiveRun] = []
+        self._ending: list[tuple[LiveRun, int]] = []
+
+    # Answers ---------------------------------------------------------------------------
+
+    def reconcile(self, provider: str, runs: Sequence[Run], moment: Moment) -> list[RunKey]:
+        """Take a provider's complete answer: runs it names live, its others have ended.
+
+        Returns:
+            Ended runs that it names although their end was taken before.
+        """
+        listed = {run.key: run for run in runs}
+        known = [key for key, run in listed.items() if not self._take(run, moment)]
+        for live in [live for live in self.live.values() if live.provider == provider]:
+            if live.key not in listed:
+                self._note_end(live, live.alive_at_ms)
+        self._forget_finished(provider, listed, moment.now_ms)
+        return known
+
+    def retire_others(self, providers: Iterable[str]) -> None:
+        """End the runs of providers that are not asked any more."""
+        for live in list(self.live.values()):
+            if live.provider not in providers:
+                self._note_end(live, live.alive_at_ms)
+
+    def note_alive(self, runs: Iterable[RunKey], now_ms: int) -> None:
+        """Know that these runs live: they were named, or their readings could be taken."""
+        for key in runs:
+            if live := self.live.get(key):
+                live.alive_at_ms = max(live.alive_at_ms, now_ms)
+
+    def _take(self, run: Run, moment: Moment) -> bool:
+        """Take what a provider says of one run; False = its end was taken before."""
+        live = self.live.get(run.key)
+        if live is None:
+            if run.ended_at_ms is not None and run.key in self.finished:
+                return False
+            live = self._start(run, moment, self.finished.pop(run.key, None))
+        elif live.is_stale and run.ended_at_ms is None:
+            live = self._restart(live, run, moment)
+        is_same, live.run = run is live.run, run
+        if run.ended_at_ms is not None:
+            self._note_end(live, end_of(live, run.ended_at_ms, moment))
+            return True
+        live.alive_at_ms = max(live.alive_at_ms, moment.now_ms)
+        if not is_same and wanted_groups(run) != present_groups(live):
+            self._changed.append(live)
+        return True
+
+    def _note_end(self, live: LiveRun, ended_at_ms: int) -> None:
+        """End a run; `conclude` closes its meters, after the last readings."""
+        del self.live[live.key]
+        for opened in live.meters():
+            self.meters.open.pop(opened.key, None)
+        self._ending.append((live, ended_at_ms))
+
+    def _forget_finished(self, provider: str, listed: Mapping[RunKey, Run], now_ms: int) -> None:
+        """Drop who cannot come back: nobody names it, or it vanished long ago."""
+        for key, finished in list(self.finished.items()):
+            is_recent = finished.has_vanished and now_ms - finished.ended_at_ms <= REMEMBERED_MS
+            if finished.provider == provider and key not in listed and not is_recent:
+                del self.finished[key]
+        vanished = [key for key, finished in self.finished.items() if finished.has_vanished]
+        for key in vanished[:-REMEMBERED_RUNS]:
+            del self.finished[key]
+
+    # Starts ----------------------------------------------------------------------------
+
+    def _start(self, run: Run, moment: Moment, before: Finished | None) -> LiveRun:
+        """Meter a run from its start; one that was thought to have ended, from there."""
+        number = self.meters.number()
+        start_ms = min(run.started_at_ms + moment.lead_ms, moment.latest_ms)
+        wire_key: str = run.key
+        if before:
+            start_ms, wire_key = before.ended_at_ms, f"{run.key}~{number}"
+        live = LiveRun(
+            key=run.key,
+            definition=define_run(run, number, wire_key, start_ms),
+            shift_ms=moment.lead_ms,
+            alive_at_ms=start_ms,
+            run=run,
+        )
+        for key, shares in wanted_groups(run).items():
+            self.meters.open_group(live, key, shares, start_ms)
+        cpu = self.meters.open.get(MeterKey(run.key, ResourceType.CPU, None))
+        if before and cpu:
+            cpu.value = before.cpu_value
+        self.live[run.key] = live
+        return live
+
+    def _restart(self, live: LiveRun, run: Run, moment: Moment) -> LiveRun:
+        """A run of before a reboot lives: it ended with the machine and is a new one now."""
+        self._note_end(live, live.alive_at_ms)
+        before = replace(finished_of(live, moment.now_ms), cpu_value=0)
+        return self._start(run, moment, before)
+
+    # Readings --------------------------------------------------------------------------
+
+    def affected(self) -> list[Run]:
+        """Runs whose readings `conclude` wants: those with another quota, and the ended."""
+        changed = [live.run for live in self._changed if live.run]
+        return [*changed, *(live.run for live, _ in self._ending if live.run)]
+
+    def all_runs(self) -> list[Run]:
+        """Every run that can be sampled: those that live, and the ended among `affected`."""
+        runs = [live.run for live in self.live.values() if live.run]
+        return [*runs, *(live.run for live, _ in self._ending if live.run)]
+
+    def observe(self, now_ms: int, readings: Mapping[MeterKey, Reading], blind_ms: int = 0) -> None:
+        """Account for readings taken at `now_ms`; see `integrate.observe`."""
+        meters, hold_ms = self.meters.open, self.meters.hold_ms
+        for key, reading in readings.items():
+            if meter := meters.get(key):
+                integrate.observe(meter, now_ms, reading, hold_ms, blind_ms)
+
+    def conclude(self, now_ms: int, readings: Mapping[MeterKey, Reading]) -> None:
+        """Close what ended with this tick's answers, and open what takes its place."""
+        for live in self._changed:
+            self._change_quotas(live, now_ms)
+        for live, ended_at_ms in self._ending:
+            self._end(live, ended_at_ms, readings)
+        self._changed, self._ending = [], []
+
+    def settle(self, now_ms: int) -> None:
+        """Account for time whose readings will not come any more, as allocated."""
+        hold_ms = self.meters.hold_ms
+        for live in self.live.values():
+            until_ms = min(now_ms, live.alive_at_ms) - hold_ms
+            for group in live.groups.values():
+                for opened in group:
+                    if opened.meter.position_ms < until_ms:
+                        integrate.settle(opened.meter, until_ms, hold_ms)
+
+    def _change_quotas(self, live: LiveRun, now_ms: int) -> None:
+        """Close the groups that are different now, and go on from their last readings."""
+        assert live.run is not None
+        wanted, present = wanted_groups(live.run), present_groups(live)
+        at_ms = max([now_ms, *(opened.meter.position_ms for opened in live.meters())])
+        for key, shares in present.items():
+            if wanted.get(key) != shares:
+                self.meters.close_group(live, key, at_ms)
+        for key, shares in wanted.items():
+            if key not in live.groups:
+                self.meters.open_group(live, key, shares, at_ms)
+
+    def _end(self, live: LiveRun, ended_at_ms: int, readings: Mapping[MeterKey, Reading]) -> None:
+        """Close all meters of a run, the last readings first."""
+        end_ms = max([ended_at_ms, *(opened.meter.position_ms for opened in live.meters())])
+        has_restarted = live.key in self.live  # then the readings are of the new one
+        for opened in live.meters():
+            if reading := last_reading(live, opened, {} if has_restarted else readings):
+                integrate.observe(opened.meter, end_ms, reading, self.meters.hold_ms)
+        if not has_restarted:
+            self.finished[live.key] = finished_of(live, end_ms)
+        for key in list(live.groups):
+            self.meters.close_group(live, key, end_ms)
+        live.ended_at_ms = end_ms
+        self.ended.append(live)
+
+    # The clock -------------------------------------------------------------------------
+
+    def shift(self, by_ms: int) -> None:
+        """Move all instants with the clock, after every window was closed.
+
+        Backward, the meters of live runs make way for new ones: the windows of one meter
+        never overlap.
+        """
+        for live in self.live.values():
+            live.shift_ms += by_ms
+            live.alive_at_ms += by_ms
+            if by_ms < 0:
+                self.meters.renew(live, by_ms)
+            else:
+                for opened in live.meters():
+                    integrate.shift(opened.meter, by_ms)
+        for key, finished in self.finished.items():
+            self.finished[key] = replace(finished, ended_at_ms=finished.ended_at_ms + by_ms)
+
+    def reboot(self) -> None:
+        """The state is of an earlier boot: no run has provably lived since."""
+        for live in self.live.values():
+            live.is_stale = True
+
+    def forfeit(self, floor_ms: int) -> None:
+        """Record nothing from before `floor_ms`: it may have been delivered already."""
+        self.meters.floor_ms = floor_ms
+        for live in [*self.live.values(), *self.ended]:
+            for opened in [*live.meters(), *live.closing]:
+                integrate.forfeit(opened.meter, floor_ms)
