@@ -41,6 +41,7 @@ class StopRequested(BaseException):
 def main() -> int:
     """0 after Ctrl-C or SIGTERM, 1 with a message where it cannot run."""
     logging.basicConfig(level=logging.INFO, format="%(message)s ...", stream=sys.stdout)
+    os.umask(0o022)  # as root: the database's account must reach what we make
     for number in _STOP_SIGNALS:
         signal.signal(number, _on_stop)
     try:
