@@ -122,13 +122,15 @@ def _query_parameters(route: Route) -> Iterable[Json]:
         parameter: Json = {"name": name, "in": "query", "required": name in required}
         if description := shown.pop("description", None):
             parameter["description"] = description
-        yield parameter | {"schema": _without_null(shown)}
+        yield parameter | {"schema": shown if name in required else _optional(shown)}
 
 
-def _without_null(schema: Json) -> Json:
-    """A parameter is absent, never null."""
-    choices = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
-    return choices[0] if len(choices) == 1 else schema
+def _optional(schema: Json) -> Json:
+    """A parameter is never null; an empty one counts as absent."""
+    choices: list[Json] = [each for each in schema["anyOf"] if each != {"type": "null"}]
+    if choices == [{"type": "string"}]:
+        return choices[0]
+    return {"anyOf": [*choices, {"type": "string", "maxLength": 0}]}
 
 
 def _answer(answer: Answer, schemas: Mapping[_Key, Json]) -> Json:

@@ -140,7 +140,7 @@ def _validated(adapter: TypeAdapter[Model], value: object) -> Model:
 
 
 def _field(detail: ErrorDetails) -> str:
-    """Where, as `value` or `ratios[3].value`; the union member that failed is no place."""
+    """Where, as `value` or `ratios.cpu`."""
     path = ""
     for part in detail["loc"]:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part

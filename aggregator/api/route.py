@@ -68,7 +68,7 @@ class Route:
     def pattern(self) -> str:
         """The path as the router takes it; a variable part may hold encoded slashes."""
         head, brace, name = self.path.partition("{")
-        variable = "{" + name.removesuffix("}") + ":.+}" if brace else ""
+        variable = "{" + name.removesuffix("}") + ":[\\s\\S]+}" if brace else ""
         if not self.ignores_case:
             return head + variable
         fixed = re.escape(head.strip("/"))

@@ -6,7 +6,7 @@ they do not name is refused.
 
 import re
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     ConfigDict,
+    Field,
     PlainSerializer,
     WithJsonSchema,
     with_config,
@@ -21,10 +22,13 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from aggregator.rating import money
-from aggregator.rating.price import MAX_DECIMALS, MAX_VALUE, checked
+from aggregator.rating.price import MAX_DECIMALS, VALUE_LIMIT, checked
 from aggregator.rating.ratio import MAX_KEY_LENGTH, why_unstorable
 
 Model = TypeVar("Model")
+
+MAX_KEYS = 10_000
+"""In one price list."""
 
 CONFIG = ConfigDict(alias_generator=to_camel, serialize_by_alias=True, extra="forbid")
 
@@ -46,9 +50,9 @@ def optional_utc_text(instant: datetime | None) -> str | None:
 
 
 def _exact(value: object) -> Decimal:
-    """A price as it was sent: a JSON number, or a string that holds one."""
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        value = _decimal(value)
+    """A price as it was sent: a JSON number, or a string of decimal digits."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        value = Decimal(value)
     return _number(value)
 
 
@@ -57,13 +61,6 @@ def _number(value: object) -> Decimal:
     if not isinstance(value, Decimal):
         raise ValueError("must be a number")  # noqa: TRY004 - pydantic collects ValueError
     return checked(value)
-
-
-def _decimal(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation as error:
-        raise ValueError("is out of range") from error
 
 
 def _key(text: str) -> str:
@@ -85,27 +82,32 @@ def _boolean(value: object) -> object:
     return found
 
 
-def _instant(value: object) -> datetime:
-    """An RFC 3339 instant."""
+def _minute(value: object) -> datetime:
+    """An RFC 3339 instant at a whole minute."""
     try:
         instant = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
         instant = None
-    if instant is None or instant.tzinfo is None or len(str(value)) < len("2026-02-06T04:00Z"):
-        raise ValueError("must be an instant like 2026-02-06T04:00:00Z")
-    return instant.astimezone(UTC)
+    if instant is None or not _MINUTE.fullmatch(str(value)):
+        raise ValueError("must be a whole minute like 2026-02-06T04:00:00Z")
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is out of range") from error
 
 
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+_DIGITS = re.compile(rf"[0-9]{{1,15}}(?:\.[0-9]{{1,{MAX_DECIMALS}}})?")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_PLAIN = {"type": "string", "pattern": r"^\d+(\.\d+)?$"}
-_PRICE = {"type": "number", "minimum": 0, "maximum": MAX_VALUE}
+_PLAIN = {"type": "string", "pattern": rf"^{_DIGITS.pattern}$"}
+_PRICE = {"type": "number", "minimum": 0, "exclusiveMaximum": VALUE_LIMIT}
 _TEXT = {
     "type": "string",
     "minLength": 1,
     "maxLength": MAX_KEY_LENGTH,
     "pattern": r"^[^\u0000-\u001F\u007F-\u009F]+$",
 }
+_MINUTE_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:00(Z|[+-][0-9]{2}:[0-9]{2})$"
+_MINUTE = re.compile(_MINUTE_PATTERN)
 _UTC = {"type": "string", "format": "date-time"}
 
 Double: TypeAlias = Annotated[int | float, WithJsonSchema({"type": "number", "format": "double"})]
@@ -129,7 +131,7 @@ RatioValue: TypeAlias = Annotated[
 ExactRatioValue: TypeAlias = Annotated[
     Decimal,
     BeforeValidator(_exact),
-    WithJsonSchema({"anyOf": [_PRICE, _PLAIN], "description": f"<= {MAX_DECIMALS} decimals"}),
+    WithJsonSchema({"anyOf": [_PRICE, _PLAIN]}),
 ]
 """A price to set, as a number or as a string."""
 
@@ -139,6 +141,20 @@ RatioText: TypeAlias = Annotated[
     WithJsonSchema(_TEXT),
 ]
 """A ratio's key; any text that is printable and not too long."""
+
+PriceList: TypeAlias = Annotated[
+    dict[RatioText, ExactRatioValue],
+    Field(max_length=MAX_KEYS),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": _TEXT,
+            "additionalProperties": {"anyOf": [_PRICE, _PLAIN]},
+            "maxProperties": MAX_KEYS,
+        }
+    ),
+]
+"""Keys and the prices to set."""
 
 ReasonText: TypeAlias = Annotated[
     str,
@@ -155,5 +171,7 @@ UuidText: TypeAlias = Annotated[
 Flag: TypeAlias = Annotated[bool, BeforeValidator(_boolean), WithJsonSchema({"type": "boolean"})]
 """`true` or `false` in a query."""
 
-Instant: TypeAlias = Annotated[datetime, BeforeValidator(_instant), WithJsonSchema(_UTC)]
-"""A point in time that a client sends; its offset is honoured."""
+Minute: TypeAlias = Annotated[
+    datetime, BeforeValidator(_minute), WithJsonSchema(_UTC | {"pattern": _MINUTE_PATTERN})
+]
+"""A whole minute that a client sends; its offset is honoured."""

@@ -16,8 +16,8 @@ from aggregator.rating.ratio import parse
 EXACT = Context(prec=100_000, traps=[Inexact, InvalidOperation, Overflow])
 """Arithmetic that would rather fail than round."""
 
-MAX_VALUE = 10**15
-"""Above it a fee could leave the range in which doubles show cents."""
+VALUE_LIMIT = 10**15
+"""Values are below it: beyond, fees would leave the range in which doubles show cents."""
 
 MAX_DECIMALS = 400
 """Every double that a client may send has fewer, written out."""
@@ -60,8 +60,8 @@ def checked(value: Decimal) -> Decimal:
         raise PriceError("must be a finite number")
     if value < 0:
         raise PriceError("must be 0 or more")
-    if value > MAX_VALUE:
-        raise PriceError(f"must be at most {MAX_VALUE}")
+    if value >= VALUE_LIMIT:
+        raise PriceError(f"must be less than {VALUE_LIMIT}")
     try:
         value = EXACT.normalize(value)
     except Inexact as error:

@@ -10,7 +10,8 @@ from aggregator.api.wire import (
     Double,
     ExactNumber,
     ExactRatioValue,
-    Instant,
+    Minute,
+    PriceList,
     RatioText,
     ReasonText,
     UtcTime,
@@ -45,17 +46,8 @@ class RatioChange:
     value: Annotated[ExactRatioValue, Field(description="Price per API unit and hour")]
     reason: ReasonText | None = None
     starts_at: Annotated[
-        Instant | None, Field(description="A whole minute in the future; null: as soon as may be")
+        Minute | None, Field(description="A whole minute in the future; null: as soon as may be")
     ] = None
-
-
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RatioEntry:
-    """A line of a price list."""
-
-    key: RatioText
-    value: Annotated[ExactRatioValue, Field(description="Price per API unit and hour")]
 
 
 @wire
@@ -63,7 +55,7 @@ class RatioEntry:
 class RatioImport:
     """A price list to declare, all or nothing."""
 
-    ratios: Annotated[list[RatioEntry], Field(max_length=10_000)]
+    ratios: Annotated[PriceList, Field(description="Prices per API unit and hour, by key")]
     replaces_all: Annotated[
         bool, Strict(), Field(description="Also delete every key that is not in the list")
     ] = False

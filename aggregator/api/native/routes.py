@@ -1,6 +1,5 @@
 """The administrators' endpoints: exact prices with history, check and import; nodes; detail."""
 
-from collections import Counter
 from http import HTTPStatus
 
 from aiohttp import web
@@ -24,14 +23,13 @@ from aggregator.api.native.ratio_shapes import (
     RATIO_IMPORT,
     RATIO_LINES,
     RATIO_VERSIONS,
-    RatioEntry,
     ratio_difference,
     ratio_findings,
     ratio_line,
     ratio_version,
 )
 from aggregator.api.parse import LARGE_BODY, parse_body, parse_query
-from aggregator.api.problem import Problem, invalid
+from aggregator.api.problem import Problem
 from aggregator.api.route import CALLER, DATABASE, Answer, Route
 from aggregator.billing.check import check_ratios, shadows_of
 from aggregator.billing.items import list_items, list_nodes
@@ -62,7 +60,8 @@ async def post_ratio(request: web.Request) -> web.StreamResponse:
         ratio = Ratio(key=form.key, value=form.value)
         change = await set_ratio(database, ratio, author, form.starts_at)
     except StartError as error:
-        raise invalid({"startsAt": [str(error)]}) from error
+        words = f"startsAt: {error}"
+        raise Problem(HTTPStatus.CONFLICT, words, errors={"startsAt": [str(error)]}) from error
     shadows = await shadows_of(database, form.key)
     return answer_json(request, RATIO_DIFFERENCE.dump_json(ratio_difference(change, shadows)))
 
@@ -80,10 +79,9 @@ async def delete_ratio_of_query(request: web.Request) -> web.StreamResponse:
 async def import_price_list(request: web.Request) -> web.StreamResponse:
     """Declare many ratios at once, or say what that would do."""
     form = await parse_body(request, RATIO_IMPORT, limit=LARGE_BODY)
-    _refuse_repeated(form.ratios)
     changes = await import_ratios(
         request.app[DATABASE],
-        [Ratio(key=each.key, value=each.value) for each in form.ratios],
+        [Ratio(key=key, value=value) for key, value in form.ratios.items()],
         Author(actor=request[CALLER].name, reason=form.reason),
         replaces_all=form.replaces_all,
         is_dry_run=form.is_dry_run,
@@ -120,17 +118,6 @@ async def get_usage_details(request: web.Request) -> web.StreamResponse:
         return await answer_array(request, listing.rows, usage_detail, USAGE_DETAILS)
 
 
-def _refuse_repeated(entries: list[RatioEntry]) -> None:
-    counts = Counter(entry.key for entry in entries)
-    errors = {
-        f"ratios[{index}].key": ["is given twice"]
-        for index, entry in enumerate(entries)
-        if counts[entry.key] > 1
-    }
-    if errors:
-        raise invalid(errors)
-
-
 _TAG = "Administration"
 _BODY_PROBLEMS = (
     HTTPStatus.BAD_REQUEST,
@@ -158,7 +145,7 @@ ROUTES = (
         role=Role.ADMIN,
         body=RATIO_CHANGE,
         answers={HTTPStatus.OK: Answer(description="What it does", adapter=RATIO_DIFFERENCE)},
-        problems=_BODY_PROBLEMS,
+        problems=(*_BODY_PROBLEMS, HTTPStatus.CONFLICT),
     ),
     Route(
         method="DELETE",

@@ -56,14 +56,22 @@ async def test_a_history_tells_who_when_and_why(api: Api) -> None:
 
 
 async def test_a_change_is_scheduled_for_a_whole_minute_in_the_future(api: Api) -> None:
-    """Any offset; anything else names the field."""
+    """Any offset; the past is a conflict, anything else names the field."""
     later = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(hours=1)  # noqa: TID251
     body = {"key": "cpu", "value": 1, "startsAt": later.isoformat()}
     change = (await api.post(RATIOS, body)).json()
     assert datetime.fromisoformat(change["effectiveAt"]) == later
-    for start in ("2020-01-01T00:00:00Z", "2999-01-01T00:00:30Z", "2999-01-01", "soon", 7):
+    for start, status in (
+        ("2020-01-01T00:00:00Z", 409),
+        ("2999-01-01T00:00:30Z", 400),
+        ("2999-01-01T00:00:00", 400),
+        ("0001-01-01T00:00:00+23:00", 400),
+        ("2999-01-01", 400),
+        ("soon", 400),
+        (7, 400),
+    ):
         answer = await api.post(RATIOS, body | {"startsAt": start})
-        assert (answer.status, list(answer.json()["errors"])) == (400, ["startsAt"]), start
+        assert (answer.status, list(answer.json()["errors"])) == (status, ["startsAt"]), start
 
 
 async def test_a_ratio_is_deleted_by_a_parameter(api: Api) -> None:
@@ -79,7 +87,7 @@ async def test_a_ratio_is_deleted_by_a_parameter(api: Api) -> None:
 async def test_an_import_is_tried_and_then_done(api: Api) -> None:
     """The dry run shows the same differences and changes nothing."""
     await api.post(RATIOS, {"key": "cpu", "value": 1})
-    body = {"ratios": [{"key": "mem", "value": "0.5"}], "replacesAll": True, "isDryRun": True}
+    body = {"ratios": {"mem": "0.5"}, "replacesAll": True, "isDryRun": True}
     dry = (await api.post(f"{RATIOS}/import", body)).json()
     assert [(each["key"], each["action"]) for each in dry] == [("mem", "add"), ("cpu", "delete")]
     assert [each["key"] for each in (await api.get(RATIOS)).json()] == ["cpu"]
@@ -88,19 +96,20 @@ async def test_an_import_is_tried_and_then_done(api: Api) -> None:
 
 
 async def test_a_bad_line_of_an_import_is_named_and_nothing_is_applied(api: Api) -> None:
-    """By its place in the list."""
-    good = {"key": "cpu", "value": 1}
-    for bad, fields in (
-        ({"key": "mem", "value": -1}, ["ratios[1].value"]),
-        ({"key": "", "value": "x"}, ["ratios[1].key", "ratios[1].value"]),
-        ({"key": "mem"}, ["ratios[1].value"]),
-        ({"key": "mem", "value": 1, "note": ""}, ["ratios[1].note"]),
-        ({"key": "cpu", "value": 2}, ["ratios[0].key", "ratios[1].key"]),
-        (7, ["ratios[1]"]),
+    """By its key."""
+    for bad, field in (
+        (b'"mem": -1', "ratios.mem"),
+        (b'"mem": "x"', "ratios.mem"),
+        (b'"mem": null', "ratios.mem"),
+        (b'"mem": {}', "ratios.mem"),
+        (b'"": 1', "ratios..[key]"),
+        (b'"cpu": 2', "cpu"),
     ):
-        answer = await api.post(f"{RATIOS}/import", {"ratios": [good, bad]})
-        assert (answer.status, list(answer.json()["errors"])) == (400, fields), bad
-    assert (await api.post(f"{RATIOS}/import", {"ratios": good})).status == 400
+        answer = await api.post(f"{RATIOS}/import", b'{"ratios": {"cpu": 1, %b}}' % bad)
+        assert (answer.status, list(answer.json()["errors"])) == (400, [field]), bad
+    assert (await api.post(f"{RATIOS}/import", {"ratios": []})).status == 400
+    many = {f"k{number}": 1 for number in range(10_001)}
+    assert (await api.post(f"{RATIOS}/import", {"ratios": many})).status == 400
     assert (await api.get(RATIOS)).json() == []
 
 

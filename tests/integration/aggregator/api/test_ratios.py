@@ -60,7 +60,8 @@ async def test_any_key_can_be_deleted_percent_encoded(api: Api) -> None:
 async def test_a_key_that_cannot_be_is_not_found(api: Api) -> None:
     """The database is not asked."""
     for key in ("%00", "%0A", "%FF", "a" * 600):
-        assert (await api.delete(f"/api/Ratios/{key}")).status == 404, key
+        answer = await api.delete(f"/api/Ratios/{key}")
+        assert (answer.status, answer.headers["Content-Type"][:10]) == (404, "text/plain"), key
 
 
 KEPT = [
@@ -72,7 +73,7 @@ KEPT = [
     (b"1E-7", "0.0000001"),
     (b"0", "0"),
     (b"-0", "0"),
-    (b"1000000000000000", "1000000000000000"),
+    (b"999999999999999", "999999999999999"),
 ]
 
 
@@ -102,7 +103,7 @@ REFUSED = [
     (b'{"key":"cpu","value":[1]}', ["value"]),
     (b'{"key":"cpu","value":-1}', ["value"]),
     (b'{"key":"cpu","value":-0.0000001}', ["value"]),
-    (b'{"key":"cpu","value":1e16}', ["value"]),
+    (b'{"key":"cpu","value":1e15}', ["value"]),
     (b'{"key":"cpu","value":1e400}', ["value"]),
     (b'{"key":"cpu","value":1e-401}', ["value"]),
     (b'{"key":"cpu","value":1e99999999999999999999}', ["body"]),

@@ -49,8 +49,8 @@ def test_every_type_has_exactly_one_said_unit() -> None:
         ("-Infinity", "finite"),
         ("-1", "0 or more"),
         ("-1e-300", "0 or more"),
-        ("1e16", "at most"),
-        ("1e999999", "at most"),
+        ("1e15", "less than"),
+        ("1e999999", "less than"),
         ("1e-401", "decimal places"),
         ("1." + "1" * 100_001, "decimal places"),
     ],
@@ -61,14 +61,16 @@ def test_a_value_that_no_ratio_may_have_is_refused(value: str, reason: str) -> N
         checked(Decimal(value))
 
 
-@pytest.mark.parametrize("value", ["0", "0e99999", "0e-99999", "1e15", "5e-324", "0.10", "-0"])
+@pytest.mark.parametrize(
+    "value", ["0", "0e99999", "0e-99999", "999999999999999.9", "5e-324", "0.10", "-0"]
+)
 def test_every_other_value_is_kept_exactly(value: str) -> None:
     """Whatever its spelling; zero is a price."""
     assert checked(Decimal(value)) == Decimal(value)
     assert len(str(checked(Decimal(value)))) < 30
 
 
-@given(st.floats(0, 1e15))
+@given(st.floats(0, 1e15, exclude_max=True))
 def test_every_double_in_range_is_a_price(value: float) -> None:
     """A client that sends its double, written out, is never told that it is too fine."""
     assert float(checked(Decimal(repr(value)))) == value
