@@ -1,4 +1,4 @@
-"""Ties the life of a child process to the thread that starts it.
+"""Ties the life of a child process to the thread that starts it, and says how it ended.
 
 Whoever supervises children may itself be killed; then the kernel sends them a signal, so that
 nothing is left that nobody would ever stop.
@@ -6,6 +6,7 @@ nothing is left that nobody would ever stop.
 
 import ctypes
 import signal
+import subprocess
 from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1
@@ -23,3 +24,12 @@ def tied(number: signal.Signals) -> Callable[[], None]:
         _libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
     return tie
+
+
+def ending_of(process: subprocess.Popen[bytes] | None) -> str:
+    """How a process ended, in words."""
+    if process is None or process.returncode is None:
+        return "not started"
+    if process.returncode < 0:
+        return f"killed by {signal.Signals(-process.returncode).name}"
+    return f"exit status {process.returncode}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aggregator.errors import NodemeterError
-from aggregator.lifeline import tied
+from aggregator.lifeline import ending_of, tied
 
 _FIRST_DELAY_SECONDS = 1.0
 _LAST_DELAY_SECONDS = 30.0
@@ -145,9 +145,7 @@ class Child:
 
     def explain(self) -> str:
         """How the process ended, and where to read more."""
-        code = self.process.returncode if self.process is not None else 0
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        return f"{how}; its log: {self.log}"
+        return f"{ending_of(self.process)}; its log: {self.log}"
 
     def _notify_address(self) -> str:
         if self.listener is None:

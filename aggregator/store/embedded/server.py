@@ -25,7 +25,7 @@ from urllib.parse import quote, urlencode
 import psycopg
 from psycopg import sql
 
-from aggregator.lifeline import tied
+from aggregator.lifeline import ending_of, tied
 from aggregator.store.embedded.account import choose_account, plain_environment
 from aggregator.store.embedded.cluster import DATABASE, ROLE, Cluster
 from aggregator.store.embedded.errors import EmbeddedError, InUseError
@@ -71,11 +71,11 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     def explain(self) -> str:
-        """What the server said last."""
-        return self._log_tail() or "it said nothing"
+        """How the server ended, and where to read more."""
+        return f"{ending_of(self.process)}; its log: {self.cluster.data / 'log'}"
 
     def start(self) -> None:
-        """Start and wait until connections are accepted.
+        """Start and wait until connections are accepted; again at the same URL as before.
 
         Raises:
             EmbeddedError: it did not start; the message ends with its log.
@@ -90,6 +90,7 @@ class Server:
                 raise EmbeddedError(f"PostgreSQL did not start: {self._log_tail()}")
         else:
             raise EmbeddedError("PostgreSQL found no free port")
+        self.fixed_port = self.port  # whoever has the URL finds the server there again
         _prepare_database(self.url_of("postgres"), self.url)
 
     def stop(self) -> None:

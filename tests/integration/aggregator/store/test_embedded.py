@@ -82,9 +82,12 @@ def test_data_survives_a_stop_and_a_crash(state: Path, software_dir: Path) -> No
         assert ask(server, "SELECT count(*) FROM kept") == "1"
         with psycopg.connect(server.url) as connection:
             connection.execute("INSERT INTO kept VALUES (2)")
+        url = server.url
         server.kill()
         assert not server.is_running()
+        assert "killed by SIGKILL" in server.explain()
         server.start()
+        assert server.url == url
         assert ask(server, "SELECT count(*) FROM kept") == "2"
 
 
