@@ -25,6 +25,8 @@ MeterUid = NewType("MeterUid", UUID)
 NAMESPACE = UUID("6f3b8a52-2f0e-5c7a-9d41-7be0c2f1a6d3")
 """Of every UUIDv5 that nodemeter derives. Changing it would rename every item."""
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 NO_USER = UserId(UUID(int=0))
 """The user of a run whose provider knows none."""
 
@@ -110,4 +112,4 @@ def meter_uid(
 
 
 def _derive(*parts: str | int | None) -> UUID:
-    return uuid5(NAMESPACE, json.dumps(parts, ensure_ascii=False, separators=(",", ":")))
+    return uuid5(NAMESPACE, _ENCODER.encode(parts))

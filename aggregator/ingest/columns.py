@@ -4,7 +4,7 @@ Everything is int64. Nothing is multiplied or divided before it is known to be i
 instants fit in 53 bits, lengths in 32.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -25,7 +25,7 @@ _FAR_MS: Final = 1 << 52
 class Columns:
     """Records: instants in ms since 1970, quantities in base unit x ms."""
 
-    numbers: tuple[int, ...]
+    numbers: Sequence[int]
     """The meters' numbers, each once."""
     meter: NDArray[np.intp]
     """Per record, the place of its meter in `numbers`."""
@@ -76,9 +76,9 @@ def has_equal_lengths(records: pb.Records) -> bool:
 def columns_of(records: pb.Records) -> Columns:
     """Lay out columns of equal length; a base out of all reason puts them before any time."""
     base_ms = records.base_ms if abs(records.base_ms) < _FAR_MS else -_FAR_MS
-    numbers, meter = np.unique(np.array(records.meter, dtype=np.uint64), return_inverse=True)
+    numbers, meter = _number(np.array(records.meter, dtype=np.uint64))
     return Columns(
-        numbers=tuple(int(number) for number in numbers),
+        numbers=numbers,
         meter=meter,
         started_at_ms=np.array(records.start_ms, dtype=np.int64) + base_ms,
         length_ms=np.array(records.length_ms, dtype=np.int64),
@@ -87,6 +87,14 @@ def columns_of(records: pb.Records) -> Columns:
         effective=np.array(records.effective, dtype=np.int64),
         observed_ms=np.array(records.observed_ms, dtype=np.int64),
     )
+
+
+def _number(column: NDArray[np.uint64]) -> tuple[list[int], NDArray[np.intp]]:
+    """Give each number once and each record's place; most batches are in order already."""
+    if (column[1:] > column[:-1]).all():
+        return column.tolist(), np.arange(len(column))
+    numbers, meter = np.unique(column, return_inverse=True)
+    return numbers.tolist(), meter
 
 
 def find_faults(

@@ -31,6 +31,8 @@ from proto.metering.v1 import metering_pb2 as pb
 _LOGGER: Final = logging.getLogger(__name__)
 _COMPANY: Final = 32
 _ATTEMPTS: Final = 4
+_DEFINITION: Final = 50
+"""Storing a definition takes as long as storing so many records."""
 _POOL_TIMEOUT_SECONDS: Final = 10
 
 
@@ -88,15 +90,14 @@ class Committer:
     def _collect(self) -> tuple[list[Item], int]:
         """Take from the queue what fits in one transaction, one item at least."""
         group: list[Item] = []
-        records = size_bytes = 0
+        weight = size_bytes = 0
         while self._queue and len(group) < self._settings.max_group_batches:
             item, size = self._queue[0]
-            count = item.decoded.record_count if isinstance(item, BatchItem) else 0
-            if group and records + count > self._settings.max_group_records:
+            weight += _weight(item)
+            if group and weight > self._settings.max_group_records:
                 break
             self._queue.popleft()
             group.append(item)
-            records += count
             size_bytes += size
         return group, size_bytes
 
@@ -159,6 +160,14 @@ class Committer:
                     detail="the database failed",
                 )
                 item.session.outbox.close()
+
+
+def _weight(item: Item) -> int:
+    """What an item costs, in records."""
+    if not isinstance(item, BatchItem):
+        return 0
+    decoded = item.decoded
+    return decoded.record_count + _DEFINITION * (len(decoded.runs) + len(decoded.meters))
 
 
 def _is_refused(item: BatchItem) -> bool:

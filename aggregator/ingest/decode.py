@@ -41,6 +41,8 @@ from aggregator.model import MeterId
 from proto.metering.v1 import metering_pb2 as pb
 
 _DIGEST_BYTES: Final = 32
+_DEFINED_HERE: Final = 0
+_UNKNOWN: Final = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,15 @@ def decode(
         batch, cluster=cluster, known_runs=known.runs, newest_ms=bounds.newest_ms
     )
     columns = columns_of(batch.records)
-    faults = _find_faults(batch, columns, definitions, known, bounds)
+    meter_ids = _meter_ids(columns, definitions, known)
+    faults = Faults(
+        records=find_faults(
+            columns, meters := _bad_meters(columns, meter_ids, definitions), bounds
+        ),
+        runs=definitions.bad_runs,
+        meters=meters,
+        run_ends=_bad_run_ends(batch, definitions, known, bounds),
+    )
     if faults.reasons and not is_whole and not is_self_contained(batch, columns):
         raise NeedDefinitionsError
     ends = {end.run: end.ended_at_ms for end in batch.run_ends if end.run not in faults.run_ends}
@@ -107,7 +117,7 @@ def decode(
         meters=definitions.meters,
         known_runs={number: known.runs[number] for number in used_runs - {*definitions.runs}},
         columns=good if len(good) else None,
-        meter_ids=_meter_ids(columns, definitions, known),
+        meter_ids=meter_ids,
         run_ends=ends,
         set_aside=tuple(set_aside(batch, columns, faults, reason) for reason in faults.reasons),
     )
@@ -135,21 +145,25 @@ def _fault_of_whole(batch: pb.Batch) -> Fault | None:
     return None if has_equal_lengths(batch.records) else Fault.UNEQUAL_COLUMNS
 
 
-def _find_faults(
-    batch: pb.Batch, columns: Columns, definitions: Definitions, known: Known, bounds: TimeBounds
-) -> Faults:
-    unknown = {
-        number: Fault.UNKNOWN_METER
-        for number in columns.numbers
-        if number not in known.meters and number not in definitions.meters
-    }
-    meters = {**unknown, **definitions.bad_meters}
-    return Faults(
-        records=find_faults(columns, meters, bounds),
-        runs=definitions.bad_runs,
-        meters=meters,
-        run_ends=_bad_run_ends(batch, definitions, known, bounds),
+def _meter_ids(columns: Columns, definitions: Definitions, known: Known) -> Int64s:
+    """A definition in the batch goes before what the connection knew by that number."""
+    return np.array(
+        [
+            _DEFINED_HERE if number in definitions.meters else known.meters.get(number, _UNKNOWN)
+            for number in columns.numbers
+        ]
+        if definitions.meters
+        else [known.meters.get(number, _UNKNOWN) for number in columns.numbers],
+        dtype=np.int64,
     )
+
+
+def _bad_meters(
+    columns: Columns, meter_ids: Int64s, definitions: Definitions
+) -> Mapping[int, Fault]:
+    places: list[int] = (meter_ids == _UNKNOWN).nonzero()[0].tolist()
+    unknown = {columns.numbers[place]: Fault.UNKNOWN_METER for place in places}
+    return {**unknown, **definitions.bad_meters}
 
 
 def _bad_run_ends(
@@ -170,12 +184,3 @@ def _without(columns: Columns, faults: Mapping[Fault, Flags]) -> Columns:
     if not faults:
         return columns
     return columns.only(~np.logical_or.reduce([*faults.values()]))
-
-
-def _meter_ids(columns: Columns, definitions: Definitions, known: Known) -> Int64s:
-    """A definition in the batch goes before what the connection knew by that number."""
-    here = definitions.meters
-    return np.array(
-        [0 if number in here else known.meters.get(number, 0) for number in columns.numbers],
-        dtype=np.int64,
-    )

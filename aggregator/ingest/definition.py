@@ -158,7 +158,7 @@ def is_name(text: str, *, longest: int = 256) -> bool:
 
 def is_text(text: str, *, longest: int = 256) -> bool:
     """Whether `text` is short enough and free of control characters."""
-    return len(text) <= longest and not _CONTROL.search(text)
+    return len(text) <= longest and (text.isprintable() or not _CONTROL.search(text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

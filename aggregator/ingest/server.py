@@ -88,7 +88,7 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_metadata_size", 16 << 10),
-        ("grpc.max_concurrent_streams", 16),  # of one connection; an agent needs one
+        ("grpc.max_concurrent_streams", 1_000),  # of one connection; an agent needs one
         ("grpc.so_reuseport", 0),  # a taken port is an error, not a second listener
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 20_000),

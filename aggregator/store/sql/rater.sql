@@ -198,4 +198,4 @@ FROM ingest_group
 WHERE rated_at IS NULL AND (max_ended_at IS NULL OR max_ended_at <= clock_timestamp());
 
 -- name: count_all_unpriced_items
-SELECT count(*) FROM bill WHERE unpriced > 0;
+SELECT count(*) FROM bill WHERE is_unpriced;
