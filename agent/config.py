@@ -8,12 +8,14 @@ is reported with the known ones. Every key is also read from the environment, as
 Standard library only and few of its modules: `exec` pays for each import here.
 """
 
+# Paths as text, since every import delays `exec`.
+# ruff: noqa: PTH123
+
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 
 from agent.errors import SettingsError
 
@@ -24,14 +26,14 @@ if TYPE_CHECKING:
     Toml: TypeAlias = str | int | float | bool | list["Toml"] | dict[str, "Toml"] | None
 
 CONFIG_VARIABLE = "NODEMETER_AGENT_CONFIG"
-SYSTEM_CONFIG = Path("/etc/nodemeter/agent.toml")
+SYSTEM_CONFIG = "/etc/nodemeter/agent.toml"
 PREFIX = "NODEMETER_"
 
 Check = Callable[[str], str | None]
 """Says what a text must be, if it is not; else None."""
 
 
-def find_config(explicit: str | None, environ: Mapping[str, str]) -> Path | None:
+def find_config(explicit: str | None, environ: Mapping[str, str]) -> str | None:
     """Choose the file: `--config`, the environment, the virtual environment's, the system's.
 
     Returns:
@@ -40,14 +42,14 @@ def find_config(explicit: str | None, environ: Mapping[str, str]) -> Path | None
     """
     named = explicit or environ.get(CONFIG_VARIABLE)
     if named:
-        return Path(named)
+        return named
     candidates = [SYSTEM_CONFIG]
     if sys.prefix != sys.base_prefix:  # a virtual environment: `make run` configures it here
-        candidates.insert(0, Path(sys.prefix, "etc", "nodemeter", "agent.toml"))
+        candidates.insert(0, f"{sys.prefix}/etc/nodemeter/agent.toml")
     return next((path for path in candidates if os.path.lexists(path)), None)
 
 
-def read_config(path: Path | None) -> Mapping[str, Toml]:
+def read_config(path: str | None) -> Mapping[str, Toml]:
     """Parse the file into sections; {} where there is none.
 
     Raises:
@@ -58,11 +60,12 @@ def read_config(path: Path | None) -> Mapping[str, Toml]:
     import tomllib  # noqa: PLC0415  a third of exec's start-up, and many nodes have no file
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            return tomllib.load(file)
     except OSError as error:
-        raise SettingsError([f"cannot be read: {error.strerror}"], str(path)) from error
+        raise SettingsError([f"cannot be read: {error.strerror}"], path) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError([f"not valid TOML: {error}"], str(path)) from error
+        raise SettingsError([f"not valid TOML: {error}"], path) from error
 
 
 class Reader:
@@ -125,6 +128,10 @@ class Reader:
         """Add a fault that only the values together show."""
         self._problems.append(problem)
 
+    def faults(self) -> Sequence[str]:
+        """What was wrong with the values that were asked for; nothing about the others."""
+        return self._problems
+
     def problems(self, reserved: Iterable[str] = (CONFIG_VARIABLE,)) -> Sequence[str]:
         """Everything found wrong so far, unknown sections, keys and variables included."""
         return [*self._problems, *self._unknown(), *self._unknown_variables(set(reserved))]
@@ -153,14 +160,14 @@ class Reader:
                     yield f"{name}: unknown variable{_hint(name, known)}"
 
 
-def ask_jobs_dir(reader: Reader) -> Path:
+def ask_jobs_dir(reader: Reader) -> str:
     """Where the files of the jobs are."""
-    return Path(reader.text("jobs", "dir", "/run/nodemeter/jobs.d", check_path))
+    return reader.text("jobs", "dir", "/run/nodemeter/jobs.d", check_path)
 
 
-def ask_cgroup_root(reader: Reader) -> Path:
+def ask_cgroup_root(reader: Reader) -> str:
     """Where the cgroup file systems are mounted."""
-    return Path(reader.text("cgroup", "root", "/sys/fs/cgroup", check_path))
+    return reader.text("cgroup", "root", "/sys/fs/cgroup", check_path)
 
 
 def check_path(value: str) -> str | None:

@@ -47,7 +47,16 @@ class UplinkError(AgentError):
 
 
 class LaunchError(AgentError):
-    """Says why the command was not started, and what would let it start."""
+    """Says why the command was not started, and what would let it start.
+
+    `status` is what `exec` exits with: 1, or as shells do 127 for a command that is not
+    there and 126 for one that cannot be run.
+    """
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        """Take the sentence and the exit status."""
+        self.status = status
+        super().__init__(message)
 
 
 class JobFileError(ProviderError):

@@ -105,7 +105,7 @@ def load_settings(explicit: str | None, environ: Mapping[str, str]) -> AgentSett
         SettingsError: with every fault of the file and of the environment.
     """
     path = find_config(explicit, environ)
-    source = str(path) if path else "no file; defaults and environment"
+    source = path or "no file; defaults and environment"
     reader = Reader(read_config(path), environ)
     settings = build_settings(reader, source)
     if problems := reader.problems():
@@ -120,10 +120,10 @@ def build_settings(reader: Reader, source: str) -> AgentSettings:
         agent=_loop(reader),
         uplink=UplinkSettings(target=reader.text("uplink", "target", "127.0.0.1:50051", _target)),
         jobs=JobsSettings(
-            dir=ask_jobs_dir(reader),
+            dir=Path(ask_jobs_dir(reader)),
             providers=reader.names("jobs", "providers", ("files",), PROVIDER_NAMES),
         ),
-        cgroup=CgroupSettings(root=ask_cgroup_root(reader)),
+        cgroup=CgroupSettings(root=Path(ask_cgroup_root(reader))),
         spool=SpoolSettings(
             segment_bytes=reader.whole(
                 "spool", "segment_bytes", 8 << 20, least=64 << 10, most=1 << 30

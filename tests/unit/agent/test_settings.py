@@ -166,12 +166,12 @@ def test_the_virtual_environment_s_file_comes_before_the_system_s(
     """What `make run` wrote is found by plain `.venv/bin/nodemeter-agent exec`."""
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     own = tmp_path / "etc" / "nodemeter" / "agent.toml"
-    assert find_config(None, {}) != own
+    assert find_config(None, {}) != str(own)
     own.parent.mkdir(parents=True)
     own.touch()
-    assert find_config(None, {}) == own
-    assert find_config("/x", {}) == Path("/x")
-    assert find_config(None, {"NODEMETER_AGENT_CONFIG": "/y"}) == Path("/y")
+    assert find_config(None, {}) == str(own)
+    assert find_config("/x", {}) == "/x"
+    assert find_config(None, {"NODEMETER_AGENT_CONFIG": "/y"}) == "/y"
 
 
 def test_a_reader_reports_what_it_was_not_asked_for() -> None:
