@@ -1,0 +1,64 @@
+"""The gRPC call itself. The only module of the agent that imports grpc for the uplink."""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import grpc
+
+from proto.metering.v1 import metering_pb2 as pb
+
+METHOD = "/nodemeter.metering.v1.Metering/Stream"
+_OPTIONS = (
+    ("grpc.use_local_subchannel_pool", 1),  # else gRPC's own backoff outlives our channel
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_http_proxy", 0),  # the way to the aggregator is configured, not inherited
+)
+
+
+class _Stream(Protocol):
+    """What we use of gRPC's call object, whose stubs leave most of it open."""
+
+    def __iter__(self) -> Iterator[pb.AggregatorMessage]: ...
+
+    def cancel(self) -> object: ...
+
+    def code(self) -> grpc.StatusCode: ...
+
+    def details(self) -> str: ...
+
+
+class Conversation:
+    """One connection with one call on it."""
+
+    def __init__(self, target: str, requests: Iterator[bytes]) -> None:
+        """Connect in the background; gRPC takes messages from `requests` on its own thread."""
+        self._channel = grpc.insecure_channel(target, options=_OPTIONS)
+        open_stream: Callable[[Iterator[bytes]], _Stream] = self._channel.stream_stream(  # pyright: ignore[reportUnknownVariableType]
+            METHOD,
+            request_serializer=bytes,
+            response_deserializer=pb.AggregatorMessage.FromString,
+        )
+        self._stream = open_stream(requests)
+
+    def answers(self) -> Iterator[pb.AggregatorMessage]:
+        """What the aggregator says, until either side has enough or the network fails."""
+        try:
+            yield from self._stream
+        except grpc.RpcError:
+            return  # `ending` tells
+
+    def ending(self) -> str:
+        """Why it is over, in one line."""
+        code, details = self._stream.code(), self._stream.details()
+        return f"{code.name}: {details}" if details else f"the aggregator hung up ({code.name})"
+
+    def cancel(self) -> None:
+        """End it from this side, from any thread; `answers` ends soon after."""
+        self._stream.cancel()
+
+    def close(self) -> None:
+        """Give everything back; idempotent."""
+        self._stream.cancel()
+        self._channel.close()
