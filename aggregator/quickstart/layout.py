@@ -66,9 +66,9 @@ nodemeter is up, after {seconds:.1f} s.
   agents   {HOST}:{options.grpc_port} (gRPC)
   state    {state} (logs in {state / "log"})
 
-Price an hour of a milli-core, run a metered job, and see what it costs:
+Price a core-hour, run a metered job, and see what it costs:
 
-  {admin} ratios set cpu 10
+  {admin} ratios set cpu 0.05 --per core-hour
   {agent} exec --name hello --cpu 500m --mem 256Mi -- sleep 60
   {admin} bills
   curl '{url}/api/Bills'
