@@ -6,7 +6,7 @@ asserts nothing, so that a test can do wrong with it.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -238,8 +238,9 @@ class Client:
 
 
 def _call(channel: grpc.aio.Channel, requests: AsyncGenerator[bytes]) -> Call:
-    method = channel.stream_stream(METHOD, bytes, bytes)
-    return method(requests)  # pyright: ignore[reportUnknownVariableType]  open in the stubs
+    # The stubs leave open what a method takes and gives.
+    method = channel.stream_stream(METHOD, bytes, bytes)  # pyright: ignore[reportUnknownVariableType]
+    return method(requests)  # pyright: ignore[reportUnknownVariableType]
 
 
 @asynccontextmanager
@@ -264,6 +265,13 @@ async def deliver(port: int, spool: Spool, batches: Sequence[pb.Batch]) -> None:
     async with connected(port) as client:
         await client.welcome(spool)
         await client.deliver(*batches)
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Poll, with a deadline."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  another process's state sets no event
+            await asyncio.sleep(0.01)
 
 
 def recent(minutes: int = 120) -> datetime:

@@ -36,6 +36,15 @@ async def ingest(pool: Pool, settings: Settings, metrics: Metrics) -> AsyncItera
         yield server
 
 
+@pytest_asyncio.fixture
+async def second_ingest(
+    pool: Pool, settings: Settings, metrics: Metrics
+) -> AsyncIterator[IngestServer]:
+    """Another aggregator on the same database."""
+    async with IngestServer(pool, settings, metrics, utc_now) as server:
+        yield server
+
+
 @pytest.fixture
 def database(database_url: str) -> Iterator[psycopg.Connection[TupleRow]]:
     """A look into the database from outside."""

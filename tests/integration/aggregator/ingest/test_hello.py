@@ -1,0 +1,134 @@
+"""Who may connect, and what a Hello is answered with."""
+
+import asyncio
+
+import psycopg
+import pytest
+from psycopg.rows import TupleRow
+
+from aggregator.errors import PortTakenError
+from aggregator.ingest.server import IngestServer
+from aggregator.metrics import Metrics
+from aggregator.settings import GrpcSettings, Settings
+from aggregator.store.pool import Pool
+from proto.metering.v1 import metering_pb2 as pb
+from tests.integration.aggregator.agents import Spool, connected
+
+Database = psycopg.Connection[TupleRow]
+
+
+async def test_a_node_is_registered_with_what_it_said(
+    ingest: IngestServer, database: Database
+) -> None:
+    """And again with what it says later."""
+    spool = Spool()
+    hello = spool.hello()
+    hello.capacity.devices.add(type="gpu", id="GPU-1", model="NVIDIA H200")
+    async with connected(ingest.port) as client:
+        await client.say(hello)
+        answer = await client.receive()
+    assert answer is not None
+    assert answer.welcome.epoch == 1
+    assert answer.welcome.max_message_bytes == 4 << 20
+    assert answer.welcome.incarnation.count("-") == 1
+    row = database.execute("SELECT name, address, cpu_m, devices FROM node").fetchone()
+    assert row == (
+        "n1", "10.0.0.7", 8000, [{"type": "gpu", "id": "GPU-1", "model": "NVIDIA H200"}],
+    )  # fmt: skip
+    hello.address = "fd00::1"
+    async with connected(ingest.port) as client:
+        await client.say(hello)
+        await client.receive()
+    assert database.execute("SELECT address FROM node").fetchall() == [("fd00::1",)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("node", ""),
+        ("node", "a\0b"),
+        ("node", "x" * 257),
+        ("cluster", "a\nb"),
+        ("address", "not-an-address"),
+        ("address", ""),
+        ("boot_id", "\x00"),
+        ("machine_id", "\x1b"),
+        ("stream_id", b"short"),
+        ("stream_id", b"\0" * 17),
+    ],
+)
+async def test_a_hello_that_breaks_a_rule_is_refused_with_the_reason(
+    ingest: IngestServer, database: Database, field: str, value: str | bytes
+) -> None:
+    """And leaves no row."""
+    hello = Spool().hello()
+    setattr(hello, field, value)
+    async with connected(ingest.port) as client:
+        await client.say(hello)
+        refusal = await client.rejected()
+        assert refusal.reason == pb.Reject.REASON_INVALID
+        assert refusal.detail
+        assert await client.receive() is None
+    assert database.execute("SELECT count(*) FROM node").fetchone() == (0,)
+
+
+async def test_a_capacity_out_of_range_is_refused(ingest: IngestServer) -> None:
+    """A uint64 that no bigint holds."""
+    hello = Spool().hello()
+    hello.capacity.cpu_m = 2**64 - 1
+    async with connected(ingest.port) as client:
+        await client.say(hello)
+        assert (await client.rejected()).reason == pb.Reject.REASON_INVALID
+
+
+async def test_the_first_message_must_be_a_hello(ingest: IngestServer) -> None:
+    """Anything else is answered and the call ended."""
+    for message in (pb.Heartbeat(), pb.Batch(sequence=1)):
+        async with connected(ingest.port) as client:
+            await client.say(message)
+            assert (await client.rejected()).reason == pb.Reject.REASON_INVALID
+            assert await client.receive() is None
+
+
+@pytest.mark.parametrize("field", ["node", "machine_id"])
+async def test_a_stream_of_another_node_or_machine_is_refused(
+    ingest: IngestServer, database: Database, field: str
+) -> None:
+    """A copied spool must make a stream of its own; the original goes on."""
+    original = Spool()
+    async with connected(ingest.port) as client:
+        await client.welcome(original)
+        clone = original.hello()
+        setattr(clone, field, "other")
+        async with connected(ingest.port) as copy:
+            await copy.say(clone)
+            assert (await copy.rejected()).reason == pb.Reject.REASON_FENCED
+            assert await copy.receive() is None
+        await client.deliver(original.batch())
+    assert database.execute("SELECT epoch, acked_through FROM stream").fetchall() == [(1, 1)]
+
+
+async def test_many_hellos_at_once_are_all_welcomed(
+    ingest: IngestServer, database: Database
+) -> None:
+    """Each stream its own epoch, two connections of one stream two of them."""
+    spools = [Spool(node=f"n{number % 30}") for number in range(60)]
+    twins = [*spools, *spools]
+
+    async def greet(spool: Spool) -> int:
+        async with connected(ingest.port) as client:
+            return (await client.welcome(spool)).epoch
+
+    epochs = await asyncio.gather(*map(greet, twins))
+    assert sorted(epochs) == [1] * 60 + [2] * 60
+    assert database.execute("SELECT count(*) FROM node").fetchone() == (30,)
+
+
+async def test_a_taken_port_is_an_error_that_names_it(
+    ingest: IngestServer, pool: Pool, metrics: Metrics
+) -> None:
+    """And the setting that chooses another."""
+    settings = Settings(grpc=GrpcSettings(port=ingest.port))
+    second = IngestServer(pool, settings, metrics, clock=lambda: pytest.fail("not reached"))
+    with pytest.raises(PortTakenError, match=rf"port {ingest.port} .*NODEMETER_GRPC_PORT"):
+        await second.start()
