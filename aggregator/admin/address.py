@@ -1,0 +1,32 @@
+"""Where the aggregator is looked for when nobody says: where this machine's one listens."""
+
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - read, not bound
+
+
+def config_files() -> Sequence[Path]:
+    """The configurations that may tell, the nearest first."""
+    files = [Path("/etc/nodemeter/aggregator.toml")]
+    if sys.prefix != sys.base_prefix:
+        files.insert(0, Path(sys.prefix) / "etc/nodemeter/aggregator.toml")
+    return files
+
+
+def default_url(files: Sequence[Path]) -> str:
+    """The URL by the first file that can be read and says one, else the default."""
+    for file in files:
+        try:
+            http = tomllib.loads(file.read_text(encoding="utf-8")).get("http", {})
+        except (OSError, ValueError):
+            continue
+        host, port = http.get("host", "127.0.0.1"), http.get("port", 8080)
+        if isinstance(host, str) and isinstance(port, int):
+            host = _ANY.get(host, host)
+            return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return DEFAULT_URL

@@ -1,0 +1,198 @@
+"""`nodemeter bills|usages|users|nodes`: what was metered, and what it costs."""
+
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from aggregator.admin.client import Client, Record, records
+from aggregator.admin.errors import UsageError
+from aggregator.admin.output import Column, note, show
+from aggregator.admin.session import examples, session_of
+
+app = typer.Typer()
+
+User = Annotated[str | None, typer.Option(help="Name or id of a user")]
+Type = Annotated[str | None, typer.Option("--type", help="cpu, mem, gpu, npu or storage")]
+Job = Annotated[str | None, typer.Option(help="Id of a job")]
+Vc = Annotated[str | None, typer.Option(help="Virtual cluster")]
+Node = Annotated[str | None, typer.Option(help="Address of a node")]
+Running = Annotated[
+    bool | None, typer.Option("--running/--ended", help="Only jobs that run, or that do not")
+]
+
+_ITEM = (
+    Column(title="START", field="startTime"),
+    Column(title="END", field="endTime"),
+    Column(title="JOB", field="jobName"),
+    Column(title="USER", field="username"),
+    Column(title="VC", field="vcName"),
+    Column(title="NODE", field="node"),
+    Column(title="TYPE", field="type"),
+    Column(title="DEVICE", field="device"),
+    Column(title="QUOTA", field="quota", is_number=True),
+)
+_RUNNING = Column(title="RUNS", field="isRunning")
+_USAGE = Column(title="UNIT-HOURS", field="usage", is_number=True)
+_BILLS = (*_ITEM, _USAGE, Column(title="FEE", field="fee", is_number=True), _RUNNING)
+_USAGES = (*_ITEM, _USAGE, _RUNNING)
+_DETAILS = (
+    Column(title="START", field="startTime"),
+    Column(title="JOB", field="jobName"),
+    Column(title="USER", field="username"),
+    Column(title="NODE", field="node"),
+    Column(title="TYPE", field="type"),
+    Column(title="QUOTA", field="quota", is_number=True),
+    Column(title="UNIT", field="unit"),
+    Column(title="ALLOCATED", field="allocated", is_number=True),
+    Column(title="USED", field="used", is_number=True),
+    Column(title="EFFECTIVE", field="effective", is_number=True),
+    Column(title="BILLED", field="usage", is_number=True),
+    Column(title="COVERAGE", field="coverage", is_number=True),
+    _RUNNING,
+)
+_USERS = (Column(title="NAME", field="userName"), Column(title="ID", field="id"))
+_NODES = (
+    Column(title="NAME", field="name"),
+    Column(title="CLUSTER", field="cluster"),
+    Column(title="ADDRESS", field="address"),
+    Column(title="ALIVE", field="isAlive"),
+    Column(title="LAST SEEN", field="lastSeenAt"),
+    Column(title="JOBS", field="liveJobs", is_number=True),
+    Column(title="CPU m", field="cpuM", is_number=True),
+    Column(title="MEM Mi", field="memMi", is_number=True),
+    Column(title="DEVICES", field="deviceSummary"),
+    Column(title="AGENT", field="agentVersion"),
+)
+
+
+@app.command(
+    "bills",
+    epilog=examples(
+        "nodemeter bills --user alice",
+        "nodemeter bills --type gpu --running",
+        "nodemeter bills --output csv > bills.csv",
+    ),
+)
+def bills(
+    context: typer.Context,
+    *,
+    user: User = None,
+    type_: Type = None,
+    job: Job = None,
+    vc: Vc = None,
+    node: Node = None,
+    running: Running = None,
+) -> None:
+    """Show usage and fee of every job, the newest first."""
+    session = session_of(context)
+    which = _Which(user=user, type_=type_, job=job, vc=vc, node=node, running=running)
+    answer = session.client.get("/api/Bills", **which.parameters(session.client))
+    show(records(answer.body), _BILLS, session.output)
+    unpriced = answer.headers.get("X-Unpriced-Items", "0")
+    if unpriced != "0":
+        note(f"{unpriced} of these have usage without a price: see `nodemeter ratios check`")
+
+
+@app.command(
+    "usages",
+    epilog=examples(
+        "nodemeter usages --type cpu",
+        "nodemeter usages --detail --job train-1a2b",
+    ),
+)
+def usages(
+    context: typer.Context,
+    *,
+    user: User = None,
+    type_: Type = None,
+    job: Job = None,
+    vc: Vc = None,
+    node: Node = None,
+    running: Running = None,
+    detail: Annotated[
+        bool, typer.Option("--detail", help="Allocated, used, effective and coverage, too")
+    ] = False,
+) -> None:
+    """Show what every job used, the newest first.
+
+    All in unit-hours: allocated is quota x time, effective the larger of allocated and used
+    in each sampling interval; coverage is the part of the time that was really observed.
+    """
+    session = session_of(context)
+    path = "/api/admin/v1/usages" if detail else "/api/Usages"
+    which = _Which(user=user, type_=type_, job=job, vc=vc, node=node, running=running)
+    rows = session.client.get_list(path, **which.parameters(session.client))
+    show(rows, _DETAILS if detail else _USAGES, session.output)
+
+
+@app.command(
+    "users",
+    epilog=examples(
+        "nodemeter users",
+        "nodemeter users --output csv",
+    ),
+)
+def users(context: typer.Context) -> None:
+    """Show the users whose jobs were metered."""
+    session = session_of(context)
+    show(session.client.get_list("/api/Users"), _USERS, session.output)
+
+
+@app.command(
+    "nodes",
+    epilog=examples(
+        "nodemeter nodes",
+        "nodemeter nodes --output json",
+    ),
+)
+def nodes(context: typer.Context) -> None:
+    """Show the nodes, and whether they report."""
+    session = session_of(context)
+    rows = session.client.get_list("/api/admin/v1/nodes")
+    shown = [{**row, "deviceSummary": _summary(row)} for row in rows]
+    show(shown, _NODES, session.output)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Which:
+    """Which items, as the options said it."""
+
+    user: str | None
+    type_: str | None
+    job: str | None
+    vc: str | None
+    node: str | None
+    running: bool | None
+
+    def parameters(self, client: Client) -> dict[str, str | None]:
+        """The same as parameters of the API; a user's name is looked up."""
+        return {
+            "userId": None if self.user is None else _user_id(client, self.user),
+            "type": self.type_,
+            "jobId": self.job,
+            "vcName": self.vc,
+            "node": self.node,
+            "running": None if self.running is None else str(self.running).lower(),
+        }
+
+
+def _user_id(client: Client, user: str) -> str:
+    """The id of a user who is named by it or by a name that is no one else's."""
+    try:
+        return str(UUID(user))
+    except ValueError:
+        pass
+    ids = [str(row["id"]) for row in client.get_list("/api/Users") if row["userName"] == user]
+    if not ids:
+        raise UsageError(f"no user is called {user!r}; `nodemeter users` lists all")
+    if len(ids) > 1:
+        raise UsageError(f"several users are called {user!r}; name one by id: {', '.join(ids)}")
+    return ids[0]
+
+
+def _summary(node: Record) -> str:
+    """Devices by model, as `8 x NVIDIA H200`."""
+    models = [str(each["model"]) for each in records(node["devices"])]
+    return ", ".join(f"{models.count(model)} x {model}" for model in sorted(set(models)))

@@ -1,0 +1,104 @@
+"""How prices, their changes and what is wrong with them look as rows."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from aggregator.admin.client import Client, Json, Number, Record
+from aggregator.admin.output import Column, Format, note, show
+from aggregator.admin.prices import said
+
+BASE = "/api/admin/v1/ratios"
+
+PRICES = (
+    Column(title="KEY", field="key"),
+    Column(title="VALUE", field="value", is_number=True, is_exact=True),
+    Column(title="PER", field="per"),
+)
+CHANGES = (
+    Column(title="KEY", field="key"),
+    Column(title="ACTION", field="action"),
+    Column(title="OLD", field="old", is_number=True, is_exact=True),
+    Column(title="NEW", field="new", is_number=True, is_exact=True),
+    Column(title="FROM", field="effectiveAt"),
+)
+HISTORY = (
+    Column(title="KEY", field="key"),
+    Column(title="VALUE", field="value", is_number=True, is_exact=True),
+    Column(title="PER", field="per"),
+    Column(title="FROM", field="startsAt"),
+    Column(title="TO", field="endsAt"),
+    Column(title="SET BY", field="createdBy"),
+    Column(title="REASON", field="reason"),
+    Column(title="CLOSED BY", field="closedBy"),
+)
+FINDINGS = (
+    Column(title="FINDING", field="finding"),
+    Column(title="KEY OR USAGE", field="subject"),
+    Column(title="ITEMS", field="items", is_number=True),
+    Column(title="UNIT-HOURS", field="hours", is_number=True),
+    Column(title="WHAT TO KNOW", field="detail"),
+)
+
+
+def declared_prices(client: Client) -> list[Record]:
+    """The prices in force, exactly."""
+    return client.get_list(BASE)
+
+
+def said_row(ratio: Record, per: str | None) -> Record:
+    """A ratio with its value in the unit that was asked for, where that fits."""
+    value, unit = said(str(ratio["key"]), Decimal(str(ratio["value"])), per)
+    others = {name: field for name, field in ratio.items() if name not in {"key", "value"}}
+    return {"key": ratio["key"], "value": Number(value), "per": unit, **others}
+
+
+def show_changes(changes: Sequence[Record], how: Format) -> None:
+    """Print what changes did, and each of their warnings."""
+    rows = [
+        {name: field for name, field in change.items() if name != "warnings"}
+        | {"old": _exact(change["old"]), "new": _exact(change["new"])}
+        for change in changes
+    ]
+    show(rows, CHANGES, how)
+    for change in changes:
+        warnings = change["warnings"]
+        for warning in warnings if isinstance(warnings, list) else ():
+            note(f"warning: {warning}")
+
+
+def idle_row(found: Record) -> Record:
+    """A key that prices nothing."""
+    return _finding("matches nothing", found["key"], str(found["reason"]))
+
+
+def shadow_row(found: Record) -> Record:
+    """A price that hides another."""
+    words = f"used instead of {found['insteadOf']}"
+    return _finding("hides a price", found["key"], f"{words}; set {found['remedy']}")
+
+
+def unpriced_row(found: Record) -> Record:
+    """Usage without a price."""
+    model = f":{found['model']}" if found["model"] else ""
+    subject = f"{found['type']}{model}@{found['vc']}"
+    priced_by = found["pricedBy"]
+    words = f"priced by {priced_by} from now on" if priced_by else "no price is in force"
+    times = {"firstAt": found["firstAt"], "lastAt": found["lastAt"]}
+    counts = {"items": found["items"], "hours": found["hours"]}
+    return _finding("unpriced", subject, words) | counts | times
+
+
+def _finding(kind: str, subject: Json, detail: str) -> Record:
+    return {
+        "finding": kind,
+        "subject": subject,
+        "items": None,
+        "hours": None,
+        "detail": detail,
+        "firstAt": None,
+        "lastAt": None,
+    }
+
+
+def _exact(value: Json) -> Json:
+    return Number(value) if isinstance(value, str) else None

@@ -1,0 +1,179 @@
+"""`nodemeter ratios list|set|delete|history|check`: the prices, one by one."""
+
+from typing import Annotated
+
+import typer
+
+from aggregator.admin import pricelists
+from aggregator.admin.client import record, records
+from aggregator.admin.errors import AdminError, UsageError
+from aggregator.admin.output import Format, note, print_line, printable, show
+from aggregator.admin.prices import PriceWordsError, check_per, to_value
+from aggregator.admin.ratio_rows import (
+    BASE,
+    FINDINGS,
+    HISTORY,
+    PRICES,
+    declared_prices,
+    idle_row,
+    said_row,
+    shadow_row,
+    show_changes,
+    unpriced_row,
+)
+from aggregator.admin.session import Reason, Yes, confirmed, examples, session_of
+from aggregator.rating.money import plain
+from aggregator.rating.price import PER
+from aggregator.rating.ratio import parse, why_nothing, why_unstorable
+
+app = typer.Typer(help="Prices: what a unit of usage costs per hour.", no_args_is_help=True)
+app.add_typer(pricelists.app)
+
+Key = Annotated[
+    str,
+    typer.Argument(help="gpu, 'gpu:NVIDIA H200', gpu@vc1 or 'gpu:NVIDIA H200@vc1'"),
+]
+PerUnit = Annotated[
+    str | None,
+    typer.Option("--per", metavar="|".join(PER), help="The unit-hour that the price is for"),
+]
+
+
+@app.command(
+    "list",
+    epilog=examples(
+        "nodemeter ratios list",
+        "nodemeter ratios list --per core-hour",
+        "nodemeter ratios list --output json",
+    ),
+)
+def list_ratios(context: typer.Context, *, per: PerUnit = None) -> None:
+    """Show the prices in force."""
+    check_per(per)
+    session = session_of(context)
+    rows = [said_row(each, per) for each in declared_prices(session.client)]
+    show(rows, PRICES, session.output)
+
+
+@app.command(
+    "set",
+    epilog=examples(
+        "nodemeter ratios set gpu 2.5",
+        "nodemeter ratios set cpu 0.03 --per core-hour",
+        'nodemeter ratios set mem 0.004 --per GiB-hour --reason "contract 17"',
+        "nodemeter ratios set 'gpu:NVIDIA H200@vc1' 3.1 --from 2027-01-01T00:00:00Z",
+    ),
+    context_settings={"ignore_unknown_options": True},
+)
+def set_ratio(
+    context: typer.Context,
+    *,
+    key: Key,
+    value: Annotated[str, typer.Argument(help="Price per unit-hour; 0 is free")],
+    per: PerUnit = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME", help="A whole minute in the future, with offset"),
+    ] = None,
+    reason: Reason = None,
+) -> None:
+    """Set a price, now or for a coming minute.
+
+    Without --per the value is per m-hour (cpu), Mi-hour (mem, storage) or device-hour. A new
+    key holds from the beginning of the current minute, a new value from the next one.
+    """
+    if reason_against := why_unstorable(key):
+        raise UsageError(f"the key {reason_against}")
+    try:
+        price = to_value(key, value, per)
+    except PriceWordsError as error:
+        said_in = "--per" if error.column == "per" else "the value"
+        raise UsageError(f"{said_in} {error}") from error
+    session = session_of(context)
+    body = {"key": key, "value": plain(price), "reason": reason, "startsAt": start}
+    try:
+        change = record(session.client.post(BASE, body).body)
+    except UsageError as error:
+        raise UsageError(str(error).replace("startsAt:", "--from")) from error
+    show_changes([change], session.output)
+    if parse(key) is None:
+        note(f"warning: no usage matches {key!r}: {why_nothing(key)}")
+
+
+@app.command(
+    "delete",
+    epilog=examples(
+        "nodemeter ratios delete gpu@vc1",
+        'nodemeter ratios delete tokens --reason "never used" --yes',
+    ),
+)
+def delete_ratio(
+    context: typer.Context, *, key: Key, reason: Reason = None, yes: Yes = False
+) -> None:
+    """Delete a price; past fees are kept.
+
+    From the next minute on its usage is unpriced.
+    """
+    session = session_of(context)
+    if not confirmed(f"Delete the price of {printable(key)}?", is_agreed=yes):
+        raise AdminError("nothing was deleted")
+    change = record(session.client.delete(BASE, key=key, reason=reason).body)
+    show_changes([change], session.output)
+
+
+@app.command(
+    "history",
+    epilog=examples(
+        "nodemeter ratios history",
+        "nodemeter ratios history 'gpu:NVIDIA H200'",
+    ),
+)
+def show_history(
+    context: typer.Context,
+    *,
+    key: Annotated[str | None, typer.Argument(help="One key; all if none is named")] = None,
+    per: PerUnit = None,
+) -> None:
+    """Show every price ever set, when and why.
+
+    The newest is first.
+
+    A price whose FROM and TO are equal was replaced before it took effect.
+    """
+    check_per(per)
+    session = session_of(context)
+    versions = session.client.get_list(f"{BASE}/history", key=key)
+    show([said_row(each, per) for each in versions], HISTORY, session.output)
+
+
+@app.command(
+    "check",
+    epilog=examples(
+        "nodemeter ratios check",
+        'nodemeter ratios check --exit-code || echo "look at the prices"',
+    ),
+)
+def check_ratios(
+    context: typer.Context,
+    *,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 1 if there is any finding")
+    ] = False,
+) -> None:
+    """Find idle keys and usage without a price.
+
+    Also prices of a virtual cluster that hide the price of a device model.
+    """
+    session = session_of(context)
+    found = record(session.client.get(f"{BASE}/check").body)
+    rows = [
+        *(idle_row(each) for each in records(found["matchingNothing"])),
+        *(shadow_row(each) for each in records(found["shadowed"])),
+        *(unpriced_row(each) for each in records(found["unpriced"])),
+    ]
+    if rows or session.output is not Format.TABLE:
+        show(rows, FINDINGS, session.output)
+    else:
+        print_line("Every key prices usage, and all usage has a price.")
+    if rows and exit_code:
+        raise typer.Exit(1)
