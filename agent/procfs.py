@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 TICK_US = 1_000_000 // os.sysconf("SC_CLK_TCK")
+_DEAD = frozenset({b"Z", b"X", b"x"})
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
@@ -42,6 +43,14 @@ class ProcFs:
         """Read /proc/PID/stat."""
         data = self._read(f"{pid}/stat")
         return parse_stat(data) if data else None
+
+    def is_alive(self, pid: int) -> bool:
+        """Whether it exists and is more than a zombie; cheaper than `process`."""
+        data = self._read(f"{pid}/stat")
+        if not data or data.rpartition(b")")[2][1:2] not in _DEAD:
+            return bool(data)
+        process = parse_stat(data)  # its first thread may have ended before the others
+        return process is not None and process.is_alive
 
     def owner(self, pid: int) -> int | None:
         """The real user id; the folder's owner is root's for a program that hides itself."""
@@ -75,7 +84,7 @@ def parse_stat(data: bytes) -> Process | None:
     return Process(
         pid=int(head.partition(b"(")[0]),
         parent=int(fields[1]),
-        is_alive=fields[0] not in {b"Z", b"X", b"x"} or int(fields[17]) > 1,
+        is_alive=fields[0] not in _DEAD or int(fields[17]) > 1,
         start=int(fields[19]),
         own_ticks=int(fields[11]) + int(fields[12]),
         child_ticks=int(fields[13]) + int(fields[14]),

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from agent.cgroups import Hierarchies, members
+from agent.jobs.witness import Witnesses
 from agent.keptfiles import KeptFiles
 from agent.model import Run
 from agent.procfs import TICK_US, ProcFs
@@ -33,7 +34,9 @@ class Liveness:
         self._hierarchies = hierarchies
         self._procfs = procfs
         self._kept = KeptFiles()
-        self._where: dict[str, str] = {}
+        self._witnesses = Witnesses()
+        self._where: dict[str, str] = {}  # by cgroup: which file knows it
+        self._first: dict[str, int] = {}  # by file: the process that it names first
         self._starts: dict[tuple[str, int], int] = {}
 
     def is_alive(self, run: Run, written_us_ago: int) -> bool:
@@ -59,7 +62,9 @@ class Liveness:
             self._where.pop(run.cgroup, None)
             for where in self._places(run.cgroup):
                 self._kept.forget(where)
+                self._dismiss(where)
         for pid in run.pids:
+            self._witnesses.forget(pid)
             self._starts.pop((run.key, pid), None)
 
     def _is_populated(self, cgroup: str) -> bool:
@@ -71,7 +76,7 @@ class Liveness:
                 self._where[cgroup] = where
                 return True
         folders = self._hierarchies.folders(cgroup)  # v1 lists no processes of inner cgroups
-        return any(True for folder in folders for _ in members(folder))
+        return any(self._procfs.is_alive(pid) for folder in folders for pid in members(folder))
 
     def _places(self, cgroup: str) -> Iterator[str]:
         """The files that say whether the cgroup holds a process, the surest first."""
@@ -81,18 +86,37 @@ class Liveness:
             yield f"{mount}{cgroup}/cgroup.procs"
 
     def _has_process(self, where: str) -> bool:
-        data = self._kept.read(where, 64)
-        return data is not None and (data[:1].isdigit() or b"populated 1" in data)
+        """v2 says so itself; v1 lists processes, dead ones too until somebody waits for them."""
+        data = self._kept.read(where, 64) or b""
+        first = data.partition(b"\n")[0]
+        if not first.isdigit():
+            self._dismiss(where)
+            return b"populated 1" in data
+        pid = int(first)
+        if self._first.get(where) == pid and self._witnesses.lives(pid):
+            return True
+        self._dismiss(where)
+        self._witnesses.hold(pid)
+        self._first[where] = pid
+        return self._procfs.is_alive(pid)
+
+    def _dismiss(self, where: str) -> None:
+        pid = self._first.pop(where, None)
+        if pid is not None:
+            self._witnesses.forget(pid)
 
     def _is_same(self, run: Run, pid: int, written_us_ago: int) -> bool:
-        process = self._procfs.process(pid)
-        if process is None or not process.is_alive:
-            return False
+        """Whether the process that the run meant by this number exists."""
         known = self._starts.get((run.key, pid))
-        if known is not None:
-            return process.start == known
+        if known is not None and self._witnesses.lives(pid):
+            return True
+        self._witnesses.hold(pid)
+        process = self._procfs.process(pid)
+        if process is None or not process.is_alive or known not in {None, process.start}:
+            self._witnesses.forget(pid)
+            return False
         age_us = self._boottime_ns() // 1000 - process.start * TICK_US
-        if age_us + _SLACK_US < written_us_ago:
+        if known is None and age_us + _SLACK_US < written_us_ago:
             return False
         self._starts[run.key, pid] = process.start
         return True

@@ -44,12 +44,15 @@ def test_a_zombie_is_not_alive() -> None:
         process = PROC.process(child.pid)
         assert process is not None
         assert not process.is_alive
+        assert not PROC.is_alive(child.pid)
+    assert PROC.is_alive(os.getpid())
 
 
 def test_what_does_not_exist_is_none() -> None:
     """A process can be gone at any moment."""
     gone = 4_194_304
     assert PROC.process(gone) is None
+    assert not PROC.is_alive(gone)
     assert PROC.owner(gone) is None
     assert PROC.pss_kib(gone) is None
 

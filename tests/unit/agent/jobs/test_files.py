@@ -453,3 +453,36 @@ def test_a_file_that_cannot_be_deleted_is_passed_over(node: Node) -> None:
         assert path.exists()
     finally:
         subprocess.run(["umount", node.jobs], check=True)
+
+
+def test_watching_runs_leaks_no_descriptor(node: Node) -> None:
+    """Whatever is kept for speed goes with the run, or with the process that it was for."""
+    folder = node.cgroups / "cpuacct" / "a"
+    folder.mkdir(parents=True)
+    liveness = Liveness(
+        Hierarchies(None, {"cpuacct": str(node.cgroups / "cpuacct")}), ProcFs(), lambda: 0
+    )
+    run = node_run("/a")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        with subprocess.Popen(["sleep", "600"]) as sleeper:
+            (folder / "cgroup.procs").write_text(f"{sleeper.pid}\n")
+            assert liveness.is_alive(run, 0)
+            sleeper.kill()
+            os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+            assert not liveness.is_alive(run, 0)  # v1 still lists the zombie
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
+    liveness.forget(run)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def node_run(cgroup: str) -> Run:
+    return Run(
+        key=key(),
+        provider="files",
+        job_id="a",
+        job_name="a",
+        started_at_ms=START_MS,
+        quotas={},
+        cgroup=cgroup,
+    )
