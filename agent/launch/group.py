@@ -99,13 +99,19 @@ class JobGroup:
                 time.sleep(0.002)
 
     def _signal_all(self) -> bool:
+        """Kill what lives in it; v1 lists the dead, too, until somebody waits for them."""
         found = {pid for folder in self._folders.values() for pid in members(folder)}
-        for pid in found:
+        if not found:
+            return False
+        from agent.procfs import ProcFs  # noqa: PLC0415  needed only where something is left
+
+        living = [pid for pid in found if ProcFs().is_alive(pid)]
+        for pid in living:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        return bool(found)
+        return bool(living)
 
     def _limit(self, what: str, where: str, values: list[tuple[str, str]]) -> None:
         try:

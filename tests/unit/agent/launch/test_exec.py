@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import pwd
 import re
 import signal
@@ -18,7 +19,7 @@ from agent.cgroups import find_hierarchies, members
 from agent.jobs.jobfile import Owner, parse_job
 from agent.model import Run
 from agent.procfs import ProcFs
-from tests.unit.agent.conftest import CGROUP_ROOT, wait_until
+from tests.unit.agent.conftest import CGROUP_ROOT, RealCgroup, wait_until
 
 ROOT = Path(__file__).parents[4]
 TRUSTED = Owner(0, "root", is_trusted=True)
@@ -522,3 +523,57 @@ def test_times_are_utc_with_milliseconds(tree: Launcher) -> None:
         tree.jobs.stat().st_mtime, tz=datetime.fromisoformat(started).tzinfo
     )
     assert abs(age) < timedelta(minutes=1)
+
+
+def test_a_delegated_cgroup_is_used(plain: Launcher, real_cgroup: RealCgroup) -> None:
+    """A user of systemd owns a part of the tree: his jobs get their cgroups there."""
+    mount = find_hierarchies(CGROUP_ROOT).v2
+    if mount is None:
+        pytest.skip("there is no cgroup2 here")
+    plain.cgroup_root = mount
+    delegated = Path(f"{mount}{real_cgroup.name}-v2")
+    delegated.mkdir(parents=True)
+    uid = pwd.getpwnam("daemon").pw_uid
+    for name in ("", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"):
+        os.chown(delegated / name, uid, uid)
+    enter = (
+        f"echo 0 > {delegated}/cgroup.procs; "
+        'exec setpriv --reuid=daemon --regid=daemon --clear-groups "$@"'
+    )
+    command = [plain.python, "-m", "agent", "exec", "--name", "t", "--", plain.python, "-c"]
+    try:
+        subprocess.run(
+            ["sh", "-c", enter, "sh", *command, burn(0.3)],
+            cwd=ROOT,
+            env=plain.environ(),
+            check=True,
+        )
+        run = plain.record()
+        assert run.cgroup is not None
+        assert run.cgroup.startswith(f"{real_cgroup.name}-v2/nodemeter/t-")
+        (reading,) = run.final.values()
+        assert 300_000 <= reading.value <= 330_000
+        (delegated / "nodemeter").rmdir()
+    finally:
+        wait_until(partial(is_empty, delegated))
+        delegated.rmdir()
+
+
+def test_what_the_terminal_sends_arrives_once(tree: Launcher) -> None:
+    """Ctrl-C reaches the whole foreground group by itself; passing it on would double it."""
+    script = "n=0; trap 'n=$((n+1))' INT; echo ready; sleep 0.5; sleep 0.5; echo count $n"
+    command = [tree.python, "-m", "agent", "exec", "--name", "t", "--", "bash", "-c", script]
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(ROOT)
+        os.execve(command[0], command, tree.environ())
+    seen = b""
+    while b"ready" not in seen:
+        seen += os.read(terminal, 100)
+    os.write(terminal, b"\x03")
+    while b"count 1" not in seen:
+        assert b"count 2" not in seen
+        seen += os.read(terminal, 100)
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 0
