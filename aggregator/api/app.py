@@ -32,6 +32,8 @@ ALL_ROUTES: tuple[Route, ...] = (*bills.ROUTES, *native.ROUTES, *health.ROUTES, 
 
 _KEEPALIVE_SECONDS = 75.0
 _LINGER_SECONDS = 5.0
+_SHUTDOWN_SECONDS = 5.0
+"""For answers under way when we are told to stop."""
 
 
 def build_app(settings: Settings, pool: Pool, metrics: Metrics) -> web.Application:
@@ -60,6 +62,7 @@ def build_runner(app: web.Application) -> web.AppRunner:
         handler_cancellation=True,
         keepalive_timeout=_KEEPALIVE_SECONDS,
         lingering_time=_LINGER_SECONDS,
+        shutdown_timeout=_SHUTDOWN_SECONDS,
     )
 
 

@@ -1,5 +1,6 @@
 """What supervisors ask: is the process up, can it serve, and what does it count."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -11,6 +12,8 @@ from aggregator.api.answer import answer_json, offer_compression
 from aggregator.api.problem import Problem
 from aggregator.api.route import DATABASE, METRICS, Answer, Route
 from aggregator.api.wire import wire
+from aggregator.billing.items import count_unpriced_items
+from aggregator.errors import DatabaseError
 
 READY_SECONDS = 5.0
 
@@ -39,9 +42,12 @@ async def get_readyz(request: web.Request) -> web.StreamResponse:
 
 
 async def get_metrics(request: web.Request) -> web.StreamResponse:
-    """All metrics, in Prometheus's text format."""
+    """All metrics, in Prometheus's text format; what the database counts is of this moment."""
+    metrics = request.app[METRICS]
+    with suppress(DatabaseError):  # the other metrics tell about it
+        metrics.unpriced_items.set(await count_unpriced_items(request.app[DATABASE]))
     response = web.Response(
-        body=generate_latest(request.app[METRICS].registry),
+        body=generate_latest(metrics.registry),
         headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4},
     )
     offer_compression(request, response)

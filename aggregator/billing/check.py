@@ -17,6 +17,8 @@ from aggregator.rating.ratio import RatioKey, most_specific, parse, why_nothing
 from aggregator.store.queries import query
 from aggregator.units import UNITS
 
+_LIST_CLASS_FINDINGS = query("list_class_findings")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdleKey:
@@ -77,7 +79,7 @@ async def check_ratios(database: Database) -> Findings:
     """Compare the declared ratios with all usage metered so far."""
     async with database.reading() as connection:
         keys = [ratio.key for ratio in await declared_ratios(connection)]
-        classes = await rows_of(connection, query("list_class_findings"), {}, _Class)
+        classes = await rows_of(connection, _LIST_CLASS_FINDINGS, {}, _Class)
     return find(keys, classes)
 
 

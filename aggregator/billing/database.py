@@ -1,8 +1,8 @@
 """The use cases' way to the database: bounded transactions, and one error when it fails.
 
 Whatever psycopg raises within becomes a `DatabaseError`, so that no caller needs to know
-psycopg. Readers see one snapshot. At most half the pool's connections serve requests:
-a slow client must not hold up ingest.
+psycopg. Readers see one snapshot. One connection of the pool is never taken: however many
+slow clients there are, the question whether the service is ready has an answer.
 """
 
 import asyncio
@@ -19,6 +19,11 @@ from aggregator.errors import DatabaseError
 from aggregator.store.migrate import known_migrations
 from aggregator.store.pool import Pool
 from aggregator.store.queries import Query, query
+
+_BEGIN_SNAPSHOT = query("begin_snapshot")
+_SET_REQUEST_LIMITS = query("set_request_limits")
+_GET_SCHEMA_VERSION = query("get_schema_version")
+
 
 Connection: TypeAlias = AsyncConnection[TupleRow]
 Parameters: TypeAlias = Mapping[str, object]
@@ -58,21 +63,21 @@ class Database:
     def __init__(self, pool: Pool) -> None:
         """Serve from `pool`, which the caller opens and closes."""
         self._pool = pool
-        self._turns = asyncio.Semaphore(max(1, pool.max_size // 2))
+        self._turns = asyncio.Semaphore(max(1, pool.max_size - 1))
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[Connection]:
         """A read-only transaction on one snapshot."""
         async with self._transaction() as connection:
-            await connection.execute(query("begin_snapshot"))
-            await connection.execute(query("set_request_limits"), _LIMITS)
+            await connection.execute(_BEGIN_SNAPSHOT)
+            await connection.execute(_SET_REQUEST_LIMITS, _LIMITS)
             yield connection
 
     @asynccontextmanager
     async def changing(self, *, undo: bool = False) -> AsyncGenerator[Connection]:
         """A transaction that commits unless an exception leaves it, or `undo` asks not to."""
         async with self._transaction(undo=undo) as connection:
-            await connection.execute(query("set_request_limits"), _LIMITS)
+            await connection.execute(_SET_REQUEST_LIMITS, _LIMITS)
             yield connection
 
     async def schema_is_current(self) -> bool:
@@ -82,7 +87,7 @@ class Database:
         """
         with _translated():
             async with self._pool.connection(timeout=_WAIT_SECONDS) as connection:
-                cursor = await connection.execute(query("get_schema_version"))
+                cursor = await connection.execute(_GET_SCHEMA_VERSION)
                 row = await cursor.fetchone()
         return row is not None and row[0] == len(known_migrations())
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from aggregator.billing.database import (
     NODE_LOST_AFTER,
+    Connection,
     Database,
     Listing,
     Parameters,
@@ -19,6 +20,11 @@ from aggregator.model import ResourceType
 from aggregator.rating import money
 from aggregator.store.queries import query
 from aggregator.units import UNITS, Unit
+
+_COUNT_UNPRICED_ITEMS = query("count_unpriced_items")
+_LIST_ITEMS = query("list_items")
+_LIST_USERS = query("list_users")
+_LIST_NODES = query("list_nodes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,10 +171,15 @@ async def list_items(database: Database, which: ItemFilter) -> AsyncGenerator[It
     """Open the list of items that match; the count and the rows are of one snapshot."""
     parameters = which.parameters()
     async with database.reading() as connection:
-        cursor = await connection.execute(query("count_unpriced_items"), parameters)
-        row = await cursor.fetchone()
-        async with listing_of(connection, query("list_items"), parameters, Item) as rows:
-            yield ItemListing(unpriced_items=row[0] if row else 0, rows=rows)
+        unpriced = await _count_unpriced(connection, which)
+        async with listing_of(connection, _LIST_ITEMS, parameters, Item) as rows:
+            yield ItemListing(unpriced_items=unpriced, rows=rows)
+
+
+async def count_unpriced_items(database: Database) -> int:
+    """How many items have usage without a price."""
+    async with database.reading() as connection:
+        return await _count_unpriced(connection, ItemFilter())
 
 
 @asynccontextmanager
@@ -176,7 +187,7 @@ async def list_users(database: Database) -> AsyncGenerator[Listing[User]]:
     """Open the list of users, by name."""
     async with (
         database.reading() as connection,
-        listing_of(connection, query("list_users"), {}, User) as rows,
+        listing_of(connection, _LIST_USERS, {}, User) as rows,
     ):
         yield rows
 
@@ -184,7 +195,13 @@ async def list_users(database: Database) -> AsyncGenerator[Listing[User]]:
 async def list_nodes(database: Database) -> Sequence[Node]:
     """Every node that ever spoke, by name."""
     async with database.reading() as connection:
-        return await rows_of(connection, query("list_nodes"), {"lost_after": NODE_LOST_AFTER}, Node)
+        return await rows_of(connection, _LIST_NODES, {"lost_after": NODE_LOST_AFTER}, Node)
+
+
+async def _count_unpriced(connection: Connection, which: ItemFilter) -> int:
+    cursor = await connection.execute(_COUNT_UNPRICED_ITEMS, which.parameters())
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
 
 
 def _storable(text: str) -> bool:

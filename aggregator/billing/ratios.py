@@ -4,6 +4,7 @@ A change holds the price lock exclusively and reads the clock of the database af
 it, so no record can be rated at a price that the change replaces.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,15 @@ from aggregator.model import PRICE_LOCK, RatioId
 from aggregator.rating.ratio import parse, why_unstorable
 from aggregator.rating.versions import Change, Opening, Version, declare, declared, withdraw
 from aggregator.store.queries import query
+
+_LIST_RATIO_HISTORY = query("list_ratio_history")
+_log = logging.getLogger(__name__)
+
+_LOCK_PRICES = query("lock_prices")
+_CLOSE_RATIO = query("close_ratio")
+_INSERT_RATIO = query("insert_ratio")
+_GET_CLOCK = query("get_clock")
+_LIST_LIVE_RATIOS = query("list_live_ratios")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +109,9 @@ async def set_ratio(
     """Declare one value, from `start` or as soon as may be. Raises StartError."""
     async with database.changing() as connection:
         prices = await _Prices.locked(connection, author, ratio.key)
-        return await prices.set(ratio, start)
+        difference = await prices.set(ratio, start)
+    _log_changes([difference], author)
+    return difference
 
 
 async def delete_ratio(database: Database, key: str, author: Author) -> Difference | None:
@@ -108,7 +120,9 @@ async def delete_ratio(database: Database, key: str, author: Author) -> Differen
         return None
     async with database.changing() as connection:
         prices = await _Prices.locked(connection, author, key)
-        return await prices.delete(key)
+        difference = await prices.delete(key)
+    _log_changes([difference] if difference else [], author)
+    return difference
 
 
 async def import_ratios(
@@ -131,13 +145,14 @@ async def import_ratios(
             surplus = sorted(prices.versions.keys() - wanted.keys())
             gone = [await prices.delete(key) for key in surplus]
             differences += [each for each in gone if each]
+    _log_changes([] if is_dry_run else differences, author)
     return differences
 
 
 async def list_history(database: Database, key: str | None) -> Sequence[PastVersion]:
     """Every version of a key, or of all, the newest declaration first within its key."""
     async with database.reading() as connection:
-        return await rows_of(connection, query("list_ratio_history"), {"key": key}, PastVersion)
+        return await rows_of(connection, _LIST_RATIO_HISTORY, {"key": key}, PastVersion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +169,7 @@ class _Prices:
         cls, connection: Connection, author: Author, key: str | None = None
     ) -> "_Prices":
         """Shut the rater out until the transaction ends, and only then ask the time."""
-        await connection.execute(query("lock_prices"), {"lock": PRICE_LOCK})
+        await connection.execute(_LOCK_PRICES, {"lock": PRICE_LOCK})
         now = await _clock(connection)
         versions = await _versions(connection, now, key)
         return cls(connection=connection, author=author, now=now, versions=versions)
@@ -191,7 +206,7 @@ class _Prices:
     async def _apply(self, key: str, change: Change) -> None:
         for ratio_id, ends_at in change.closes:
             await self.connection.execute(
-                query("close_ratio"),
+                _CLOSE_RATIO,
                 {"ratio_id": ratio_id, "ends_at": ends_at, "actor": self.author.actor},
             )
         if change.opens:
@@ -200,7 +215,7 @@ class _Prices:
     async def _open(self, key: str, opening: Opening) -> None:
         meaning = parse(key)
         await self.connection.execute(
-            query("insert_ratio"),
+            _INSERT_RATIO,
             {
                 "key": key,
                 "type": meaning and meaning.type.value,
@@ -215,8 +230,15 @@ class _Prices:
         )
 
 
+def _log_changes(differences: Iterable[Difference], author: Author) -> None:
+    for each in differences:
+        if each.action != "keep":
+            fields = {"key": each.key, "old": each.old, "new": each.new, "actor": author.actor}
+            _log.info("price changed", extra={"action": "price_changed", **fields})
+
+
 async def _clock(connection: Connection) -> datetime:
-    cursor = await connection.execute(query("get_clock"))
+    cursor = await connection.execute(_GET_CLOCK)
     row = await cursor.fetchone()
     if row is None or not isinstance(row[0], datetime):
         raise DatabaseError("the database does not tell the time")
@@ -227,6 +249,6 @@ async def _versions(
     connection: Connection, now: datetime, key: str | None = None
 ) -> Mapping[str, Sequence[Version]]:
     """The versions that hold at `now` or later, by key and start."""
-    rows = await rows_of(connection, query("list_live_ratios"), {"since": now, "key": key}, _Row)
+    rows = await rows_of(connection, _LIST_LIVE_RATIOS, {"since": now, "key": key}, _Row)
     by_key = groupby(rows, key=lambda row: row.key)
     return {key: [row.version() for row in group] for key, group in by_key}

@@ -1,0 +1,155 @@
+"""The marks decide: each sequence is taken once, in order, from the newest connection."""
+
+from itertools import pairwise
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregator.ingest.decode import Decoded
+from aggregator.ingest.session import Identity, Session
+from aggregator.ingest.settle import (
+    BatchItem,
+    GapItem,
+    Item,
+    Mark,
+    PulseItem,
+    RepeatItem,
+    repeats,
+    settle,
+)
+from aggregator.model import NodeId, StreamId
+
+STREAM = StreamId(UUID(int=1))
+
+
+def session(*, epoch: int = 1, stream_id: StreamId = STREAM) -> Session:
+    """A connection."""
+    identity = Identity(
+        stream_id=stream_id, epoch=epoch, node_id=NodeId(1), node="n", cluster="c", address="::1"
+    )
+    return Session(identity=identity, expected=1)
+
+
+def batch(own: Session, sequence: int, digest: bytes = b"a") -> BatchItem:
+    """A batch to be taken."""
+    decoded = Decoded(sequence=sequence, digest=digest)
+    return BatchItem(session=own, decoded=decoded, message=b"")
+
+
+def repeat(own: Session, sequence: int, digest: bytes = b"a") -> RepeatItem:
+    """A batch that was there before."""
+    return RepeatItem(session=own, decoded=Decoded(sequence=sequence, digest=digest))
+
+
+def marks(acked_through: int = 0, epoch: int = 1) -> dict[StreamId, Mark]:
+    """The stream's mark."""
+    return {STREAM: Mark(epoch=epoch, acked_through=acked_through)}
+
+
+def test_batches_in_order_are_taken_and_move_the_mark() -> None:
+    """From the mark on."""
+    own = session()
+    items: list[Item] = [batch(own, 3), batch(own, 4)]
+    result = settle(items, marks(2), {})
+    assert result.taken == items
+    assert result.acked_through == {STREAM: 4}
+    assert result.moved == {STREAM}
+
+
+def test_a_sequence_that_skips_is_not_taken() -> None:
+    """Nor what follows it."""
+    own = session()
+    items: list[Item] = [batch(own, 4), batch(own, 5)]
+    result = settle(items, marks(2), {})
+    assert result.astray == items
+    assert result.moved == set()
+
+
+def test_an_older_connection_is_fenced() -> None:
+    """Whatever it sends; and one whose stream is gone."""
+    old = session(epoch=1)
+    items: list[Item] = [batch(old, 1), PulseItem(session=old)]
+    assert settle(items, marks(0, epoch=2), {}).fenced == items
+    assert settle(items, {}, {}).fenced == items
+
+
+def test_a_repeat_is_told_from_a_conflict_by_its_digest() -> None:
+    """By what is durable, and by what is about to be."""
+    own = session()
+    first, same, other = batch(own, 1), repeat(own, 1), repeat(own, 1, b"b")
+    result = settle([first, same, other], marks(), {})
+    assert (result.taken, result.replayed, result.conflicting) == ([first], [same], [other])
+    result = settle([same, other], marks(1), {(STREAM, 1): b"a"})
+    assert (result.replayed, result.conflicting) == ([same], [other])
+
+
+def test_a_sequence_in_a_declared_gap_conflicts() -> None:
+    """The node said that it was lost; what comes now is kept aside."""
+    own = session()
+    gap = GapItem(session=own, first=1, last=3, reason="")
+    late = repeat(own, 2)
+    result = settle([gap, late], marks(), {})
+    assert result.conflicting == [late]
+
+
+def test_a_gap_is_clipped_to_what_is_not_durable() -> None:
+    """And is acked even if nothing of it is left."""
+    own = session()
+    old, wide = (
+        GapItem(session=own, first=1, last=2, reason=""),
+        GapItem(session=own, first=1, last=5, reason=""),
+    )
+    result = settle([old, wide], marks(2), {})
+    assert [(gap.first, gap.last) for gap in result.gaps] == [(3, 5)]
+    assert result.answered == [old, wide]
+    assert result.acked_through == {STREAM: 5}
+
+
+def test_a_gap_that_leaves_a_hole_is_not_taken() -> None:
+    """The sequences before it may still come."""
+    gap = GapItem(session=session(), first=4, last=5, reason="")
+    assert settle([gap], marks(2), {}).astray == [gap]
+
+
+def test_repeats_names_what_settle_needs_to_know() -> None:
+    """Nothing else is looked up."""
+    own = session()
+    assert repeats([batch(own, 9), repeat(own, 3), PulseItem(session=own)]) == [(STREAM, 3)]
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["next", "repeat", "skip"]), st.binary(min_size=1, max_size=1)),
+        max_size=30,
+    ),
+    cuts=st.sets(st.integers(0, 30)),
+)
+def test_grouping_changes_nothing(steps: list[tuple[str, bytes]], cuts: set[int]) -> None:
+    """Any cut of the same messages into groups takes the same sequences with the same digests."""
+    own = session()
+    items: list[Item] = []
+    sent = 0
+    for kind, digest in steps:
+        if kind == "next":
+            sent += 1
+            items.append(batch(own, sent, digest))
+        elif kind == "repeat" and sent:
+            items.append(repeat(own, sent, digest))
+        elif kind == "skip":
+            items.append(batch(own, sent + 2, digest))
+    together = settle(items, marks(), {})
+    durable: dict[int, bytes] = {}
+    replayed = conflicting = 0
+    through = 0
+    edges = sorted({0, len(items), *(cut for cut in cuts if cut < len(items))})
+    for start, end in pairwise(edges):
+        known = {(STREAM, sequence): digest for sequence, digest in durable.items()}
+        part = settle(items[start:end], marks(through), known)
+        durable |= {item.decoded.sequence: item.decoded.digest for item in part.taken}
+        replayed += len(part.replayed)
+        conflicting += len(part.conflicting)
+        through = part.acked_through.get(STREAM, through)
+    assert durable == {item.decoded.sequence: item.decoded.digest for item in together.taken}
+    assert list(durable) == list(range(1, len(durable) + 1))
+    assert (replayed, conflicting) == (len(together.replayed), len(together.conflicting))
