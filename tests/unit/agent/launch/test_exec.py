@@ -162,7 +162,7 @@ def test_the_duration_is_from_fork_to_wait(launcher: Launcher) -> None:
 
 def test_the_cpu_time_of_the_whole_tree_is_on_record(launcher: Launcher) -> None:
     """A child, an orphan and a child of a child, within 1 % of what they say themselves."""
-    one = f"{launcher.python} -c '{burn(0.4)}'"
+    one = f"{launcher.python} -S -c '{burn(0.4)}'"
     script = f'{one} & ({one} & echo); sh -c "{one}; true"; wait; sleep 1'
     outcome = launcher.run("--", "sh", "-c", script)
     assert outcome.err == ""
@@ -482,7 +482,7 @@ def plain(tmp_path: Path) -> Launcher:
 
 def test_a_plain_user_needs_no_cgroup(plain: Launcher) -> None:
     """His processes are counted as a tree, and he is billed by his own name."""
-    outcome = plain.run("--", plain.python, "-c", burn(0.5))
+    outcome = plain.run("--", plain.python, "-S", "-c", burn(0.5))
     assert outcome.status == 0, outcome.err
     run = plain.record()
     assert run.username == "daemon"
@@ -540,7 +540,7 @@ def test_a_delegated_cgroup_is_used(plain: Launcher, real_cgroup: RealCgroup) ->
         f"echo 0 > {delegated}/cgroup.procs; "
         'exec setpriv --reuid=daemon --regid=daemon --clear-groups "$@"'
     )
-    command = [plain.python, "-m", "agent", "exec", "--name", "t", "--", plain.python, "-c"]
+    command = [plain.python, "-m", "agent", "exec", "--name", "t", "--", plain.python, "-S", "-c"]
     try:
         subprocess.run(
             ["sh", "-c", enter, "sh", *command, burn(0.3)],

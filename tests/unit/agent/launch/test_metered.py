@@ -85,7 +85,7 @@ def node(request: pytest.FixtureRequest, tmp_path: Path) -> Node:
 def test_a_job_is_metered_from_its_start_to_its_end(node: Node) -> None:
     """Readings only grow, the last one is exact, and nothing is left behind."""
     seen: list[int] = []
-    with node.start(sys.executable, "-c", BURN) as process:
+    with node.start(sys.executable, "-S", "-c", BURN) as process:
         while process.poll() is None:
             run = node.only_run()
             if run and run.ended_at_ms is None and (value := node.cpu_us(run)) is not None:
