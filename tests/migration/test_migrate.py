@@ -1,0 +1,233 @@
+"""A database comes to this software's schema, or the operator learns why it does not."""
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from aggregator.errors import (
+    DatabaseAuthError,
+    DatabaseEncodingError,
+    DatabaseMissingError,
+    DatabaseUnreachableError,
+    DatabaseUrlError,
+    MigrationFailedError,
+    SchemaChangedError,
+    SchemaNewerError,
+    TimescaleMissingError,
+    TimescaleNotPreloadedError,
+    TimescalePrivilegeError,
+    TimescaleVersionError,
+)
+from aggregator.store.embedded import Server, ensure_server
+from aggregator.store.migrate import check_timescale_version, known_migrations, migrate
+
+SCHEMA = """
+    SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns
+    WHERE table_schema = 'public' ORDER BY 1, 2
+"""
+CONSTRAINTS = """
+    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2
+"""
+INDEXES = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
+
+
+def schema_of(url: str) -> Sequence[Sequence[TupleRow]]:
+    """All that a migration could change."""
+    with psycopg.connect(url) as connection:
+        return [connection.execute(each).fetchall() for each in (SCHEMA, CONSTRAINTS, INDEXES)]
+
+
+def execute(url: str, statement: str) -> None:
+    """Do something to a database from outside."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def test_an_empty_database_is_migrated_and_stays_so(empty_database_url: str) -> None:
+    """Again does nothing."""
+    names = [each.name for each in known_migrations()]
+    assert migrate(empty_database_url) == names
+    before = schema_of(empty_database_url)
+    assert migrate(empty_database_url) == []
+    assert schema_of(empty_database_url) == before
+    assert before[0]
+
+
+def test_step_by_step_and_at_once_are_the_same(empty_database_url: str, database_url: str) -> None:
+    """A database that was migrated one version at a time is no other."""
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION timescaledb")
+        for each in known_migrations():
+            connection.execute(each.text)
+    step_by_step = [
+        [row for row in rows if "schema_migration" not in row[0]]
+        for rows in schema_of(empty_database_url)
+    ]
+    at_once = [
+        [row for row in rows if "schema_migration" not in row[0]]
+        for rows in schema_of(database_url)
+    ]
+    assert step_by_step == at_once
+
+
+def test_two_at_once_do_not_disturb_each_other(empty_database_url: str) -> None:
+    """One migrates, the other waits and finds nothing to do."""
+    results: list[Sequence[str]] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(migrate(empty_database_url)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(map(len, results)) == [0, len(known_migrations())]
+
+
+def test_migrating_disturbs_nobody_who_reads(database_url: str) -> None:
+    """Agents may stream meanwhile: nothing is locked when there is nothing to do."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute("LOCK TABLE usage, stream IN ROW EXCLUSIVE MODE")
+        assert migrate(database_url) == []
+
+
+@pytest.mark.parametrize("url", ["", "mysql://h/d", "foo bar", "postgresql://u:p w@h/d"])
+def test_what_is_no_url_is_said_to_be_none(url: str) -> None:
+    """With the form that is expected, and without a password."""
+    with pytest.raises(DatabaseUrlError, match=r"postgresql://user:password@host:port/database"):
+        migrate(url or "=")
+
+
+def test_a_server_that_is_not_there_is_unreachable() -> None:
+    """The address is named, the password is not."""
+    url = "postgresql://u:secret@127.0.0.1:1/d"
+    with pytest.raises(DatabaseUnreachableError, match=r"127\.0\.0\.1:1") as caught:
+        migrate(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_wrong_password_is_said_to_be_wrong(database_url: str) -> None:
+    """And not shown."""
+    scheme, _, rest = database_url.partition("//nodemeter:")
+    wrong = f"{scheme}//nodemeter:wrong-secret@{rest.partition('@')[2]}"
+    with pytest.raises(DatabaseAuthError, match="refused the login") as caught:
+        migrate(wrong)
+    assert "wrong-secret" not in str(caught.value)
+
+
+def test_a_database_that_does_not_exist_is_named(timescaledb: Server) -> None:
+    """With the way to make it."""
+    with pytest.raises(DatabaseMissingError, match="createdb"):
+        migrate(timescaledb.url_of("nowhere"))
+
+
+def test_a_database_in_another_encoding_is_refused(timescaledb: Server) -> None:
+    """Names of jobs can hold any character."""
+    postgres = timescaledb.url_of("postgres")
+    execute(postgres, "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        with pytest.raises(DatabaseEncodingError, match="LATIN1"):
+            migrate(timescaledb.url_of("latin"))
+    finally:
+        execute(postgres, "DROP DATABASE latin")
+
+
+def test_a_role_that_may_not_create_the_extension_is_told_so(
+    timescaledb: Server, empty_database_url: str
+) -> None:
+    """And what a superuser has to do."""
+    execute(empty_database_url, "CREATE ROLE small LOGIN PASSWORD 'small'")
+    try:
+        login, _, rest = empty_database_url.partition("@")
+        url = f"{login.split('//')[0]}//small:small@{rest}"
+        with pytest.raises(TimescalePrivilegeError, match="CREATE EXTENSION timescaledb"):
+            migrate(url)
+    finally:
+        execute(timescaledb.url_of("postgres"), "DROP ROLE small")
+
+
+def test_a_server_without_timescaledb_is_told_where_to_get_it(empty_database_url: str) -> None:
+    """By the three ways there are.
+
+    A second server would cost half a minute; a view that hides the extension is as good.
+    """
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute(
+            """
+            CREATE SCHEMA lacking;
+            CREATE VIEW lacking.pg_available_extensions AS
+                SELECT * FROM pg_catalog.pg_available_extensions WHERE name <> 'timescaledb'
+            """
+        )
+        name = connection.info.dbname
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} SET search_path = lacking, pg_catalog").format(
+                sql.Identifier(name)
+            )
+        )
+    with pytest.raises(TimescaleMissingError) as caught:
+        migrate(empty_database_url)
+    for way in ("apt install postgresql-17-timescaledb", "docker run", 'url = "embedded"'):
+        assert way in str(caught.value)
+
+
+def test_a_server_that_did_not_load_timescaledb_is_told_the_setting(software_dir: Path) -> None:
+    """The extension is there, and creating it ends the session."""
+    folder = Path(tempfile.mkdtemp(prefix="nodemeter-test-"))
+    folder.chmod(0o755)
+    try:
+        settings = {"shared_preload_libraries": "", "fsync": "off"}
+        with (
+            ensure_server(folder, settings=settings, software_dirs=[software_dir]) as server,
+            pytest.raises(TimescaleNotPreloadedError, match="shared_preload_libraries"),
+        ):
+            migrate(server.url)
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("version", ["2.25.0", "2.25.2", "2.26.0", "2.26.1", "2.12.2", "1.7.5"])
+def test_versions_known_to_be_wrong_are_refused(version: str) -> None:
+    """By their number."""
+    with pytest.raises(TimescaleVersionError, match=version):
+        check_timescale_version(version)
+
+
+@pytest.mark.parametrize("version", ["2.13.0", "2.19.3", "2.24.9", "2.26.2", "3.0.0", "2.20.0-dev"])
+def test_other_versions_are_taken(version: str) -> None:
+    """Older ones down to what we use, newer ones as they come."""
+    check_timescale_version(version)
+
+
+def test_a_database_that_is_newer_than_the_software_is_left_alone(database_url: str) -> None:
+    """Whatever a newer nodemeter did there."""
+    execute(
+        database_url,
+        "INSERT INTO schema_migration (version, name, checksum) VALUES (9999, 'later', '')",
+    )
+    with pytest.raises(SchemaNewerError, match="9999"):
+        migrate(database_url)
+
+
+def test_a_migration_that_is_not_ours_is_noticed(database_url: str) -> None:
+    """The database belongs to another build."""
+    execute(database_url, "UPDATE schema_migration SET checksum = 'other'")
+    with pytest.raises(SchemaChangedError, match=r"0001_initial\.sql"):
+        migrate(database_url)
+
+
+def test_a_migration_that_fails_leaves_nothing(empty_database_url: str) -> None:
+    """One transaction each: it can be tried again when the reason is gone."""
+    execute(empty_database_url, "CREATE TABLE bill ()")
+    with pytest.raises(MigrationFailedError, match=r"0001_initial\.sql.*bill"):
+        migrate(empty_database_url)
+    execute(empty_database_url, "DROP TABLE bill")
+    assert migrate(empty_database_url) == [each.name for each in known_migrations()]
