@@ -206,6 +206,8 @@ class NodeState:
                     integrate.shift(opened.meter, by_ms)
         for key, finished in self.finished.items():
             self.finished[key] = replace(finished, ended_at_ms=finished.ended_at_ms + by_ms)
+        if self.meters.floor_ms is not None:
+            self.meters.floor_ms += by_ms
 
     def reboot(self) -> None:
         """The state is of an earlier boot: no run has provably lived since."""
@@ -218,3 +220,7 @@ class NodeState:
         for live in [*self.live.values(), *self.ended]:
             for opened in [*live.meters(), *live.closing]:
                 integrate.forfeit(opened.meter, floor_ms)
+
+    def redefine(self) -> None:
+        """Tell all definitions anew: who reads the next draft knows none."""
+        self.meters.fresh = [opened for live in self.live.values() for opened in live.meters()]

@@ -1,0 +1,277 @@
+"""The agent's main loop: look, integrate, record; one thread, one look after the other.
+
+A look asks the providers who lives, the samplers what they use, lets the state account
+for it, and records what can be told. It is full at each deadline of the schedule; an
+event in a jobs directory causes one that only notices starts, ends and quotas. Nothing
+is written unless something can be told, so an idle node writes nothing.
+
+The checkpoint is in the frame of the records: wherever this process is killed, the next
+one goes on from the last frame.
+"""
+
+import logging
+import signal
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from types import FrameType
+
+from agent.clock import AgentClock
+from agent.daemon.counters import DaemonCounters
+from agent.daemon.link import Link
+from agent.daemon.recorder import Entry, Recorder
+from agent.daemon.schedule import Look, Schedule
+from agent.daemon.sources import Sources
+from agent.daemon.waker import Waker
+from agent.jobs import JobProvider
+from agent.model import MeterKey, Reading, RunKey
+from agent.notify import Notifier, Watcher
+from agent.samplers import Sampler
+from agent.settings import AgentSettings
+from agent.spool import Spool
+from agent.state import Meters, Moment, NodeState, dump, load, take_draft
+
+_DRAIN_SECONDS = 3.0
+_JITTER_MS = 10  # less than this is no suspension but two clocks read one after the other
+_NUMBERS_PER_FRAME = 20  # bits: no frame defines more runs and meters
+_LOGGER = logging.getLogger(__name__)
+
+
+class Daemon:
+    """Meters one node until it is stopped."""
+
+    def __init__(
+        self,
+        *,
+        settings: AgentSettings,
+        clock: AgentClock,
+        providers: Sequence[JobProvider],
+        samplers: Sequence[Sampler],
+        spool: Spool,
+        uplink: Link,
+        notifier: Notifier,
+        watcher: Watcher,
+        cpu_model: str | None,
+    ) -> None:
+        """Go on from the spool's checkpoint.
+
+        Raises:
+            CheckpointError: another version of the agent wrote it.
+        """
+        self.counters = DaemonCounters()
+        self._settings = settings
+        self._clock = clock
+        self._spool = spool
+        self._uplink = uplink
+        self._notifier = notifier
+        self._hold_ms = settings.agent.max_hold_seconds * 1_000
+        self._sources = Sources(providers, samplers, self.counters)
+        self._recorder = Recorder(spool, self.counters, self._on_durable)
+        self._waker = Waker(watcher)
+        self._stopping = threading.Event()
+        self._suspended_ms = clock.suspended_ms()
+        self.state = self._restore(cpu_model)
+        self._looking_since_ms = clock.now_ms()
+        interval_ms = settings.agent.sample_interval_seconds * 1_000
+        self._schedule = Schedule(settings.node.name, interval_ms, clock.now_ms())
+
+    def run(self) -> None:
+        """Meter until `stop`, SIGTERM or SIGINT; then record everything and hang up.
+
+        Raises:
+            SpoolError: the disk failed. What was recorded before is safe, and the next
+                start accounts for the rest.
+        """
+        self._handle_signals()
+        self._uplink.start()
+        try:
+            self._loop()
+            self._notifier.stopping()
+            self.finish()
+        finally:
+            self._uplink.stop(_DRAIN_SECONDS)
+            self._spool.close()
+            self._waker.close()
+
+    def stop(self) -> None:
+        """End `run` soon; from any thread, or a signal's handler."""
+        self._stopping.set()
+        self._waker.wake()
+
+    def wake(self) -> None:
+        """Look whether something is to be done now; from any thread."""
+        self._waker.wake()
+
+    def look(self, look: Look) -> None:
+        """Look once, and record what is to be told."""
+        self.counters.looks += 1
+        if self._uplink.lost_stream is not None:
+            self._replace_stream(self._uplink.lost_stream)
+        if self._unblock() and self._follow_clock():
+            self._account(look)
+        if look is Look.FULL:
+            self._spool.prune(self._clock.now_ms())
+
+    def finish(self) -> None:
+        """Record everything up to now, open windows included."""
+        if self._unblock() and self._follow_clock():
+            self._account(Look.FULL)
+            self._record(flush=True)
+
+    # The loop ----------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        is_ready = False
+        while not self._stopping.is_set():
+            now_ms = self._clock.now_ms()
+            look = self._schedule.due(now_ms)
+            if look is None:
+                if self._waker.wait(self._schedule.wait_ms(now_ms)):
+                    self._schedule.note_event(self._clock.now_ms())
+                if self._uplink.lost_stream is None:
+                    continue
+                look = Look.EVENT
+            if look is Look.FULL:
+                self._watch()
+            self.look(look)
+            self._schedule.looked(look, self._clock.now_ms())
+            if not is_ready:
+                self._notifier.ready()
+                is_ready = True
+            self._notifier.watchdog()
+
+    def _watch(self) -> None:
+        """Hear of what happens in the jobs directories, which may come and go."""
+        for provider in self._sources.providers:
+            self._waker.watch(provider.watch_paths())
+
+    def _handle_signals(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.stop()
+
+    # One look ----------------------------------------------------------------------------
+
+    def _account(self, look: Look) -> None:
+        """Ask everybody, and let the state take what they say."""
+        now_ms = self._clock.now_ms()
+        have_all_answered = self._reconcile(now_ms)
+        blind_ms = self._clock.suspended_ms() - self._suspended_ms
+        if blind_ms > _JITTER_MS:
+            look = Look.FULL  # so that no meter's next reading bridges the sleep unknowing
+            self._suspended_ms += blind_ms
+        else:
+            blind_ms = 0
+        is_full = look is Look.FULL
+        runs = self.state.all_runs() if is_full else self.state.affected()
+        readings: Mapping[MeterKey, Reading] = self._sources.readings(runs) if runs else {}
+        if not have_all_answered:
+            self.state.note_alive((key.run for key in readings), now_ms)
+        self.state.observe(now_ms, readings, blind_ms)
+        self.state.conclude(now_ms, readings)
+        if is_full and now_ms - self._looking_since_ms >= self._hold_ms:
+            self.state.settle(now_ms)
+        self._record()
+
+    def _reconcile(self, now_ms: int) -> bool:
+        """Take the answers of all providers; whether there were none missing."""
+        have_all_answered = True
+        for provider in self._sources.providers:
+            runs = self._sources.runs(provider)
+            if runs is None:
+                have_all_answered = False
+                continue
+            latest_ms = max(now_ms, self._clock.now_ms())
+            moment = Moment(now_ms=now_ms, latest_ms=latest_ms, lead_ms=self._clock.lead_ms())
+            if known := self.state.reconcile(provider.name, runs, moment):
+                provider.settled(known)
+        return have_all_answered
+
+    def _record(self, *, flush: bool = False) -> bool:
+        """Make durable what can be told; False = the disk is full."""
+        while draft := take_draft(self.state, flush=flush):
+            anchor, suspended_ms = self._clock.anchor, self._suspended_ms
+            checkpoint = dump(self.state, anchor, suspended_ms)
+            entry = Entry(draft=draft, checkpoint=checkpoint, at_ms=self._clock.now_ms())
+            if not self._recorder.record(entry):
+                return False
+        return True
+
+    def _on_durable(self, ended: Mapping[str, Collection[RunKey]]) -> None:
+        self._uplink.wake()
+        lasting = {
+            provider: [key for key in keys if key not in self.state.live]
+            for provider, keys in ended.items()
+        }
+        self._sources.settled(lasting)
+
+    def _unblock(self) -> bool:
+        """Whether there is room in the spool; while there is none, only note who lives."""
+        was_blocked = self._recorder.is_blocked
+        if self._recorder.retry():
+            if was_blocked:
+                self._looking_since_ms = self._clock.now_ms()
+            return True
+        now_ms = self._clock.now_ms()
+        for provider in self._sources.providers:
+            runs = self._sources.runs(provider) or ()
+            self.state.note_alive((run.key for run in runs if run.ended_at_ms is None), now_ms)
+        return False
+
+    # What seldom happens -----------------------------------------------------------------
+
+    def _restore(self, cpu_model: str | None) -> NodeState:
+        """Go on from the newest checkpoint, or begin with nothing."""
+        recovered, spool = self._spool.recovered, self._spool
+        for gap in spool.missing():
+            _LOGGER.error(
+                "records are destroyed; the gap will be declared",
+                extra={"action": "gap", "first": gap.first, "last": gap.last, "why": gap.reason},
+            )
+        if recovered.checkpoint is None:
+            first_number = spool.last_sequence + 1 << _NUMBERS_PER_FRAME
+            numbers = first_number if spool.last_sequence else 1
+            state = NodeState(Meters(self._hold_ms, cpu_model, next_number=numbers))
+        else:
+            checkpoint = load(recovered.checkpoint, hold_ms=self._hold_ms, cpu_model=cpu_model)
+            state = checkpoint.state
+            if self._clock.resume(checkpoint.anchor):
+                self._suspended_ms = checkpoint.suspended_ms
+            else:
+                state.reboot()
+        if recovered.floor_ms is not None:
+            state.forfeit(min(recovered.floor_ms, self._clock.now_ms()))
+        state.retire_others([provider.name for provider in self._sources.providers])
+        return state
+
+    def _follow_clock(self) -> bool:
+        """Follow a step of the wall clock where all windows end; False = the disk is full."""
+        if not self._clock.pending_step_ms():
+            return True
+        if not self._record(flush=True):
+            return False
+        step_ms = self._clock.follow()
+        self.state.shift(step_ms)
+        self.counters.clock_steps += 1
+        _LOGGER.warning(
+            "the wall clock was set; durations are not affected",
+            extra={"action": "clock_step", "step_ms": step_ms},
+        )
+        return True
+
+    def _replace_stream(self, reason: str) -> None:
+        """Go on in a stream of our own, and record nothing from before now in it."""
+        now_ms = self._clock.now_ms()
+        _LOGGER.error(
+            "the stream is given up for a new one; its backlog is set aside",
+            extra={"action": "new_stream", "reason": reason},
+        )
+        self.counters.lost_streams += 1
+        self._recorder.give_up()
+        self._spool.start_stream(now_ms)
+        self.state.forfeit(now_ms)
+        self.state.redefine()
+        self._record()  # a stream without a checkpoint must not be left alone
+        self._uplink.resume()

@@ -1,0 +1,717 @@
+"""The daemon: whatever is killed, full, stepped or silent, the bill is right."""
+
+import errno
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from agent.backlog import StoredBatch
+from agent.clock import AgentClock, SystemTime
+from agent.config import Reader
+from agent.daemon import Daemon
+from agent.daemon.schedule import Look
+from agent.errors import SpoolError
+from agent.integrate import UsageRecord
+from agent.notify import Notifier, Watcher
+from agent.settings import AgentSettings, build_settings
+from agent.spool import Spool
+from agent.uplink import Uplink
+from agent.uplink.session import Pace
+from proto.metering.v1 import metering_pb2 as pb
+from tests.unit.agent.aggregators import Aggregator, serving
+from tests.unit.agent.fakes import FakeLink, FakeProvider, FakeSampler, FakeTime
+from tests.unit.agent.nodes import CPU, MEM, START_MS, TEN_S, job, total
+from tests.unit.agent.spools import copied, flip, places, truncate
+from tests.unit.agent.test_uplink_session import IDENTITY
+
+HOUR_MS = 3_600_000
+MS = 1_000_000
+
+
+def settings_of(tmp_path: Path) -> AgentSettings:
+    """Defaults, for a node of a known name."""
+    settings = build_settings(Reader({}, {}), "test")
+    return replace(settings, node=replace(settings.node, name="n1"))
+
+
+def open_spool(directory: Path) -> Spool:
+    return Spool(directory, segment_bytes=64 << 10, retention_ms=24 * HOUR_MS)
+
+
+def batches_in(spool: Spool) -> list[pb.Batch]:
+    """Everything in a spool, in order."""
+    found = [spool.fetch(number) for number in range(1, spool.last_sequence + 1)]
+    return [pb.Batch.FromString(one.batch) for one in found if isinstance(one, StoredBatch)]
+
+
+@dataclass
+class Bench:
+    """A daemon with time, provider, sampler and uplink in the test's hands, on a real spool."""
+
+    tmp_path: Path
+    time: FakeTime = field(default_factory=lambda: FakeTime(wall=START_MS * MS))
+    provider: FakeProvider = field(default_factory=FakeProvider)
+    sampler: FakeSampler = field(default_factory=FakeSampler)
+    link: FakeLink = field(default_factory=FakeLink)
+    lives: int = 0
+
+    def __post_init__(self) -> None:
+        self.directory = self.tmp_path / "spool-0"
+        self.spool, self.daemon = self.start()
+
+    def start(self) -> tuple[Spool, Daemon]:
+        """Begin, or go on from the checkpoint."""
+        spool = open_spool(self.directory)
+        daemon = Daemon(
+            settings=settings_of(self.tmp_path),
+            clock=AgentClock(self.time),
+            providers=[self.provider],
+            samplers=[self.sampler],
+            spool=spool,
+            uplink=self.link,
+            notifier=Notifier({}),
+            watcher=Watcher(),
+            cpu_model="EPYC",
+        )
+        return spool, daemon
+
+    def kill(self) -> None:
+        """Leave everything as it is, and start another agent on what was written."""
+        self.lives += 1
+        target = copied(self.directory, self.tmp_path / f"spool-{self.lives}")
+        self.spool.close()
+        self.directory = target
+        self.spool, self.daemon = self.start()
+
+    def look(self, after_ms: int = TEN_S, look: Look = Look.FULL) -> None:
+        """Let time pass, and look."""
+        self.time.pass_ms(after_ms)
+        self.daemon.look(look)
+
+    def finish(self) -> None:
+        """Stop in good order."""
+        self.daemon.finish()
+        self.spool.close()
+
+    def records(self, type_: str = CPU) -> list[UsageRecord]:
+        """All records of a type, in order."""
+        batches = batches_in(self.spool)
+        meters = {
+            meter.number for batch in batches for meter in batch.meters if meter.type == type_
+        }
+        records: list[UsageRecord] = []
+        for batch in batches:
+            columns = batch.records
+            for row in zip(
+                columns.meter,
+                columns.start_ms,
+                columns.length_ms,
+                columns.allocated,
+                columns.used,
+                columns.effective,
+                columns.observed_ms,
+                strict=True,
+            ):
+                meter, start_ms, *rest = row
+                records.append(UsageRecord(meter, columns.base_ms + start_ms, *rest))
+        return sorted(
+            (record for record in records if record.meter in meters),
+            key=lambda record: record.start_ms,
+        )
+
+    def ends(self) -> list[int]:
+        """All ends that were told."""
+        return [end.ended_at_ms for batch in batches_in(self.spool) for end in batch.run_ends]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.spool.close()
+
+
+def burn(bench: Bench, seconds: int, *, cpu_m: int = 250) -> None:
+    """Let a job run, looked at every ten seconds, using `cpu_m` of CPU."""
+    run = job()
+    bench.provider.has(run)
+    for _ in range(seconds // 10):
+        bench.sampler.cpu[run.key] = bench.sampler.cpu.get(run.key, 0) + cpu_m * TEN_S
+        bench.sampler.mem[run.key] = 2_048
+        bench.look()
+
+
+# The main job ----------------------------------------------------------------------------
+
+
+def test_a_job_is_metered_from_its_start_to_its_end(bench: Bench) -> None:
+    """Two minutes and a bit: exact time, exact CPU, exact memory, told at once."""
+    burn(bench, 120)
+    assert bench.ends() == []
+    over = job(ended_at_ms=START_MS + 124_000, cpu_usec=250 * 124_000)
+    bench.provider.has(over)
+    bench.look(after_ms=5_000, look=Look.EVENT)
+    assert bench.ends() == [START_MS + 124_000]
+    records = bench.records()
+    assert total(records, "length_ms") == 124_000
+    assert total(records, "used") == 250 * 124_000
+    assert total(records, "observed_ms") == 124_000
+    assert total(bench.records(MEM), "used") == 2_048 * 124_000
+
+
+def test_a_job_that_starts_is_told_within_the_look(bench: Bench) -> None:
+    """Definitions only; the sampler is not troubled for it."""
+    bench.provider.has(job())
+    bench.look(after_ms=300, look=Look.EVENT)
+    (batch,) = batches_in(bench.spool)
+    assert [run.job_name for run in batch.runs] == ["burn"]
+    assert not batch.records.meter
+    assert bench.sampler.sampled == []
+    assert bench.link.calls == ["wake"]
+
+
+def test_an_idle_node_writes_nothing(bench: Bench) -> None:
+    """A day without jobs: no frame, and nothing is sampled."""
+    for _ in range(100):
+        bench.look(after_ms=864_000)
+    assert bench.spool.last_sequence == 0
+    assert bench.sampler.sampled == []
+
+
+def test_a_running_job_is_written_once_a_minute(bench: Bench) -> None:
+    """One frame per whole minute, and one for its start."""
+    burn(bench, 600)
+    assert bench.daemon.counters.frames == 1 + 10
+    assert bench.daemon.counters.records == 2 * 10
+
+
+def test_durable_ends_are_told_to_provider_and_sampler(bench: Bench) -> None:
+    """Only then may a job's file be deleted."""
+    run = job()
+    burn(bench, 20)
+    assert bench.provider.done == []
+    bench.provider.has(job(ended_at_ms=START_MS + 21_000))
+    bench.look()
+    assert bench.provider.done == [run.key]
+    assert bench.sampler.forgotten == [run.key]
+
+
+def test_an_end_that_was_durable_before_a_kill_is_told_again(bench: Bench) -> None:
+    """The agent died between the frame and the deletion of the file: no second bill."""
+    over = job(ended_at_ms=START_MS + 3_000)
+    bench.provider.has(over)
+    bench.look()
+    bench.kill()
+    bench.provider.has(over)
+    bench.look()
+    assert bench.provider.done == [over.key, over.key]
+    assert bench.ends() == [START_MS + 3_000]
+    assert total(bench.records(), "length_ms") == 3_000
+
+
+# Killed and stopped ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("killed_at", [10, 60, 70, 90])
+@pytest.mark.parametrize("away_seconds", [0, 30, 7_200])
+def test_a_killed_agent_goes_on_as_if_it_had_lived(
+    bench: Bench, killed_at: int, away_seconds: int
+) -> None:
+    """One continuous item, nothing doubled, CPU to the unit, wherever it is killed."""
+    burn(bench, killed_at)
+    bench.time.pass_ms(away_seconds * 1_000)
+    run = job()
+    bench.sampler.cpu[run.key] += 250 * away_seconds * 1_000
+    bench.kill()
+    burn(bench, 60)
+    end_ms = START_MS + (killed_at + away_seconds + 60) * 1_000
+    bench.provider.has(job(ended_at_ms=end_ms, cpu_usec=bench.sampler.cpu[run.key]))
+    bench.look(after_ms=0)
+    records = bench.records()
+    at_ms = START_MS
+    for record in records:
+        assert record.start_ms == at_ms
+        at_ms += record.length_ms
+    assert at_ms == end_ms
+    assert total(records, "used") == 250 * (end_ms - START_MS)
+    assert len({meter.number for batch in batches_in(bench.spool) for meter in batch.meters}) == 2
+
+
+def test_a_job_that_ran_while_no_agent_did_is_exact(bench: Bench) -> None:
+    """Started and ended in between: its file says everything."""
+    bench.kill()
+    bench.time.pass_ms(HOUR_MS)
+    started_ms, ended_ms = START_MS + 600_000, START_MS + 1_800_000
+    bench.provider.has(job(started_at_ms=started_ms, ended_at_ms=ended_ms, cpu_usec=77))
+    bench.look()
+    assert total(bench.records(), "length_ms") == 1_200_000
+    assert total(bench.records(), "used") == 77
+
+
+def test_an_orderly_end_records_everything_up_to_now(bench: Bench) -> None:
+    """The open window is closed; the next agent begins where it ended."""
+    burn(bench, 30)
+    bench.time.pass_ms(4_000)
+    bench.sampler.cpu[job().key] += 250 * 4_000
+    bench.finish()
+    bench.spool, bench.daemon = bench.start()
+    assert total(bench.records(), "length_ms") == 34_000
+    bench.provider.has(job(ended_at_ms=START_MS + 40_000, cpu_usec=250 * 40_000))
+    bench.look(after_ms=6_000)
+    assert total(bench.records(), "length_ms") == 40_000
+    assert total(bench.records(), "used") == 250 * 40_000
+
+
+# Failures of others ----------------------------------------------------------------------
+
+
+def test_a_provider_that_fails_ends_nothing(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """What can still be read is billed meanwhile; the log says it once, and when it is over."""
+    caplog.set_level(logging.INFO)
+    burn(bench, 20)
+    bench.provider.fails = True
+    for _ in range(12):
+        bench.sampler.cpu[job().key] += 250 * TEN_S
+        bench.look()
+    assert bench.ends() == []
+    assert total(bench.records(), "used") == 250 * 120_000
+    bench.provider.fails = False
+    bench.look()
+    assert bench.daemon.counters.provider_failures["files"] == 12
+    actions = [getattr(record, "action", "") for record in caplog.records]
+    assert (actions.count("fail"), actions.count("recover")) == (1, 1)
+
+
+def test_a_sampler_that_fails_leaves_time_allocated_and_unobserved(bench: Bench) -> None:
+    """Never zero by assumption: the records say that nothing was seen."""
+    burn(bench, 60)
+    bench.sampler.fails = True
+    for _ in range(30):
+        bench.look()
+    bench.sampler.fails = False
+    bench.look()
+    bench.finish()
+    bench.spool, bench.daemon = bench.start()
+    records = bench.records(MEM)
+    assert total(records, "length_ms") == 370_000
+    assert total(records, "allocated") == 1_024 * 370_000
+    assert total(records, "observed_ms") == 60_000 + 60_000
+    assert bench.daemon.counters.sampler_failures == {}
+
+
+def test_a_run_seldom_read_is_not_given_up_while_nobody_looked(bench: Bench) -> None:
+    """After a restart the first readings bridge the absence; it is not settled before."""
+    burn(bench, 20)
+    bench.time.pass_ms(HOUR_MS)
+    bench.kill()
+    bench.sampler.fails = True
+    bench.look()
+    bench.sampler.fails = False
+    bench.sampler.cpu[job().key] = 250 * (HOUR_MS + 40_000)
+    bench.look()
+    bench.finish()
+    bench.spool, bench.daemon = bench.start()
+    records = bench.records()
+    assert total(records, "used") == 250 * (HOUR_MS + 40_000)
+    assert total(records, "observed_ms") == HOUR_MS + 40_000
+
+
+# The clock -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step_ms", [HOUR_MS, -HOUR_MS, 10 * 365 * 24 * HOUR_MS, -1_000])
+def test_a_stepped_clock_changes_no_duration(bench: Bench, step_ms: int) -> None:
+    """The job runs 80 s, whatever the wall clock says of it."""
+    burn(bench, 40)
+    bench.time.step_ms(step_ms)
+    burn(bench, 30)
+    bench.provider.has(job(ended_at_ms=START_MS + 80_000, cpu_usec=250 * 80_000))
+    bench.look(after_ms=10_500)
+    assert total(bench.records(), "length_ms") == 80_000
+    assert total(bench.records(), "used") == 250 * 80_000
+    assert bench.daemon.counters.clock_steps == (0 if step_ms == -1_000 else 1)
+
+
+def test_a_step_while_the_agent_was_down_changes_no_duration(bench: Bench) -> None:
+    """The anchor is in the checkpoint: within a boot the time goes on."""
+    burn(bench, 40)
+    bench.time.step_ms(-HOUR_MS)
+    bench.time.pass_ms(20_000)
+    bench.sampler.cpu[job().key] += 250 * 20_000
+    bench.kill()
+    burn(bench, 20)
+    bench.finish()
+    bench.spool, bench.daemon = bench.start()
+    assert total(bench.records(), "length_ms") == 80_000
+    assert total(bench.records(), "used") == 250 * 80_000
+
+
+def test_suspension_is_allocated_and_unobserved(bench: Bench) -> None:
+    """An hour asleep: billed as held, not as seen."""
+    burn(bench, 20)
+    bench.time.suspend_ms(HOUR_MS)
+    bench.sampler.cpu[job().key] += 250 * TEN_S
+    bench.look(look=Look.EVENT)
+    bench.finish()
+    bench.spool, bench.daemon = bench.start()
+    for type_ in (CPU, MEM):
+        records = bench.records(type_)
+        assert total(records, "length_ms") == HOUR_MS + 30_000
+        assert total(records, "observed_ms") <= 20_000 + (10_000 if type_ is CPU else 60_000)
+
+
+def test_after_a_reboot_the_time_off_is_nobodys(bench: Bench) -> None:
+    """A pod with the same id goes on as a run of its own, with counters from zero."""
+    burn(bench, 20)
+    bench.time.reboot("boot-2")
+    bench.time.pass_ms(HOUR_MS)
+    bench.kill()
+    bench.sampler.cpu.clear()
+    burn(bench, 20)
+    bench.provider.has()
+    bench.look()
+    assert total(bench.records(), "length_ms") < 60_000
+    assert len(bench.ends()) == 2
+
+
+# Full and broken disks -------------------------------------------------------------------
+
+
+class Disk:
+    """Finds room for a write, or does not."""
+
+    def __init__(self) -> None:
+        self._pwrite = os.pwrite
+        self._has_room = True
+
+    def fill(self) -> None:
+        """Leave no room."""
+        self._has_room = False
+
+    def empty(self) -> None:
+        """Make room again."""
+        self._has_room = True
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        """Stand in for the system call."""
+        if not self._has_room:
+            raise OSError(errno.ENOSPC, "full")
+        return self._pwrite(fd, data, offset)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    disk = Disk()
+    monkeypatch.setattr(os, "pwrite", disk.pwrite)
+    return disk
+
+
+def test_a_full_disk_stops_sampling_and_loses_nothing(
+    bench: Bench, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Logged once; with room again it goes on by itself, CPU to the unit."""
+    burn(bench, 50)
+    disk.fill()
+    burn(bench, 600)
+    sampled = len(bench.sampler.sampled)
+    burn(bench, 60)
+    assert len(bench.sampler.sampled) == sampled
+    disk.empty()
+    burn(bench, 60)
+    bench.finish()
+    bench.spool, bench.daemon = bench.start()
+    assert total(bench.records(), "length_ms") == 770_000
+    assert total(bench.records(), "used") == 250 * 770_000
+    actions = [getattr(record, "action", "") for record in caplog.records]
+    assert (actions.count("spool_full"), actions.count("spool_resumed")) == (1, 1)
+
+
+def test_a_run_that_vanishes_while_the_disk_is_full_ended_when_last_seen(
+    bench: Bench, disk: Disk
+) -> None:
+    """Nobody is sampled, but who lives is still noted."""
+    burn(bench, 60)
+    disk.fill()
+    burn(bench, 120)
+    bench.provider.has()
+    for _ in range(6):
+        bench.look()
+    disk.empty()
+    bench.look()
+    assert bench.ends() == [START_MS + 180_000]
+
+
+def test_a_step_of_the_clock_waits_while_the_disk_is_full(bench: Bench, disk: Disk) -> None:
+    """Windows are closed before the time is moved, or not at all."""
+    burn(bench, 20)
+    bench.time.step_ms(HOUR_MS)
+    disk.fill()
+    bench.look()
+    bench.look()
+    assert bench.daemon.counters.clock_steps == 0
+    disk.empty()
+    burn(bench, 60)
+    bench.finish()
+    assert bench.daemon.counters.clock_steps == 1
+    bench.spool, bench.daemon = bench.start()
+    assert total(bench.records(), "length_ms") == 100_000
+
+
+def test_a_disk_that_fails_ends_the_agent_and_loses_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service manager starts it again; it goes on from the last frame."""
+    burn(bench, 50)
+
+    def broken(_fd: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", broken)
+        with pytest.raises(SpoolError):
+            burn(bench, 60)
+    bench.kill()
+    burn(bench, 60)
+    bench.finish()
+    bench.spool, bench.daemon = bench.start()
+    assert total(bench.records(), "used") == bench.sampler.cpu[job().key]
+
+
+def test_damage_at_the_start_is_told(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """Which sequences are destroyed goes to the log, and to the aggregator."""
+    burn(bench, 200)
+    second = places(bench.spool)[1]
+    flip(second.path, second.end - 1)
+    bench.kill()
+    (gap,) = [record for record in caplog.records if getattr(record, "action", "") == "gap"]
+    assert (gap.__dict__["first"], gap.__dict__["last"]) == (2, 2)
+
+
+def test_a_destroyed_newest_frame_that_was_sent_is_not_billed_again(bench: Bench) -> None:
+    """What it held is a declared gap: less is billed, never more."""
+    burn(bench, 130)
+    newest = bench.spool.fetch(bench.spool.last_sequence)
+    assert isinstance(newest, StoredBatch)
+    bench.spool.mark_sent(newest)
+    place = places(bench.spool)[-1]
+    flip(place.path, place.end - 1)
+    bench.kill()
+    burn(bench, 60)
+    bench.finish()
+    bench.spool, bench.daemon = bench.start()
+    lost = {record.start_ms for record in bench.records()}
+    assert START_MS + 60_000 not in lost
+    assert total(bench.records(), "length_ms") == 190_000 - 60_000
+    assert total(bench.records(), "used") == 250 * 130_000
+
+
+def test_when_all_frames_are_lost_numbers_are_not_used_again(bench: Bench) -> None:
+    """The stream goes on, from where it was sent, under numbers nobody has seen."""
+    burn(bench, 70)
+    for number in range(1, bench.spool.last_sequence + 1):
+        stored = bench.spool.fetch(number)
+        assert isinstance(stored, StoredBatch)
+        bench.spool.mark_sent(stored)
+    sent_at_ms = START_MS + 60_000
+    truncate(places(bench.spool)[0].path, 100)
+    bench.kill()
+    burn(bench, 70)
+    records = bench.records()
+    assert min(record.start_ms for record in records) == sent_at_ms
+    assert min(record.meter for record in records) > 1 << 20
+
+
+# Streams ---------------------------------------------------------------------------------
+
+
+def test_a_lost_stream_is_replaced_and_nothing_is_billed_twice(bench: Bench) -> None:
+    """The new one begins with all definitions and with no time from before it."""
+    burn(bench, 70)
+    old = bench.spool.stream_id
+    bench.link.lost_stream = "the aggregator holds sequence 9"
+    bench.link.calls.clear()
+    burn(bench, 60)
+    assert bench.spool.stream_id != old
+    assert "resume" in bench.link.calls
+    bench.kill()
+    burn(bench, 60)
+    first = batches_in(bench.spool)[0]
+    assert [meter.type for meter in first.meters] == ["cpu", "mem"]
+    records = bench.records()
+    assert records[0].start_ms == START_MS + 80_000
+    assert total(records, "used") == 250 * total(records, "length_ms")
+
+
+def test_a_draft_that_waited_for_room_in_a_lost_stream_is_given_up(
+    bench: Bench, disk: Disk
+) -> None:
+    """It belongs to the stream that is not used any more."""
+    burn(bench, 60)
+    disk.fill()
+    burn(bench, 30)
+    disk.empty()
+    bench.link.lost_stream = "fenced"
+    burn(bench, 60)
+    assert batches_in(bench.spool)[0].sequence == 1
+    assert bench.link.lost_stream is None
+
+
+# The loop --------------------------------------------------------------------------------
+
+
+@contextmanager
+def running(daemon: Daemon) -> Generator[threading.Thread]:
+    """Run the daemon on a thread until the end of the block."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            daemon.run()
+        except BaseException as error:  # noqa: BLE001  it is raised again below
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        daemon.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+    for error in failures:
+        raise error
+
+
+def real_daemon(
+    tmp_path: Path,
+    provider: FakeProvider,
+    link: FakeLink | Uplink,
+    spool: Spool,
+    sampler: FakeSampler | None = None,
+) -> Daemon:
+    return Daemon(
+        settings=settings_of(tmp_path),
+        clock=AgentClock(SystemTime()),
+        providers=[provider],
+        samplers=[sampler or FakeSampler()],
+        spool=spool,
+        uplink=link,
+        notifier=Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}),
+        watcher=Watcher(),
+        cpu_model=None,
+    )
+
+
+def asked(provider: FakeProvider, times: int) -> None:
+    with provider.asked:
+        assert provider.asked.wait_for(lambda: provider.times_asked >= times, 30)
+
+
+def test_an_event_is_noticed_long_before_the_next_deadline(tmp_path: Path) -> None:
+    """A file in the jobs directory: the daemon looks at once; it tells the service manager."""
+    jobs = tmp_path / "jobs.d"
+    provider = FakeProvider(watched=jobs)
+    jobs.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        daemon = real_daemon(tmp_path, provider, FakeLink(), open_spool(tmp_path / "spool"))
+        with running(daemon):
+            asked(provider, 1)
+            (jobs / "a.json").write_text("{}")
+            asked(provider, 2)
+            heard = [manager.recv(100) for _ in range(3)]
+        heard.append(manager.recv(100))
+    assert heard[:3] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+    assert heard[3] == b"STOPPING=1"
+
+
+def test_a_lost_stream_wakes_the_daemon(tmp_path: Path) -> None:
+    """The uplink waits for another stream; it does not wait for the next deadline."""
+    link, provider = FakeLink(), FakeProvider()
+    spool = open_spool(tmp_path / "spool")
+    old = spool.stream_id
+    daemon = real_daemon(tmp_path, provider, link, spool)
+    with running(daemon):
+        asked(provider, 1)
+        daemon.wake()  # for nothing
+        link.lost_stream = "fenced"
+        daemon.wake()
+        asked(provider, 2)
+    assert link.calls == ["start", "resume", "stop 3"]
+    assert spool.stream_id != old
+
+
+def test_a_signal_ends_it_in_good_order(tmp_path: Path) -> None:
+    """SIGTERM: everything is recorded, the spool is closed, `run` returns."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    now_ms = SystemTime().wall_ns() // MS
+    provider, sampler = FakeProvider(), FakeSampler()
+    provider.has(job(started_at_ms=now_ms - 5_000))
+    sampler.cpu[job().key] = sampler.mem[job().key] = 1
+    spool = open_spool(tmp_path / "spool")
+    daemon = real_daemon(tmp_path, provider, FakeLink(), spool, sampler)
+
+    def end_soon() -> None:
+        asked(provider, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    killer = threading.Thread(target=end_soon)
+    killer.start()
+    try:
+        daemon.run()
+    finally:
+        killer.join()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    again = open_spool(tmp_path / "spool")
+    told = batches_in(again)
+    again.close()
+    assert sum(length_ms for batch in told for length_ms in batch.records.length_ms) >= 2 * 5_000
+    assert not told[-1].run_ends
+
+
+def test_it_waits_where_there_are_no_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without inotify the deadlines do."""
+    provider = FakeProvider()
+    monkeypatch.setattr(Watcher, "available", property(lambda _self: False))
+    daemon = real_daemon(tmp_path, provider, FakeLink(), open_spool(tmp_path / "spool"))
+    with running(daemon):
+        asked(provider, 1)
+        daemon.wake()
+    assert provider.times_asked >= 2, "the last look is at the end"
+
+
+def test_from_job_to_aggregator(tmp_path: Path) -> None:
+    """Daemon, spool and uplink together: start, end and usage arrive within the test."""
+    jobs = tmp_path / "jobs.d"
+    jobs.mkdir()
+    provider = FakeProvider(watched=jobs)
+    spool = open_spool(tmp_path / "spool")
+    now_ms = SystemTime().wall_ns() // MS
+    with serving(Aggregator()) as there:
+        uplink = Uplink(f"127.0.0.1:{there.port}", IDENTITY, spool, pace=Pace(base_seconds=0.01))
+        daemon = real_daemon(tmp_path, provider, uplink, spool)
+        uplink.on_stream_lost = daemon.wake
+        with running(daemon):
+            asked(provider, 1)
+            provider.has(job(started_at_ms=now_ms))
+            (jobs / "a").touch()
+            there.until(lambda: any(batch.runs for batch in there.batches))
+            provider.has(job(started_at_ms=now_ms, ended_at_ms=now_ms + 40, cpu_usec=33))
+            (jobs / "a").unlink()
+            there.until(lambda: any(batch.run_ends for batch in there.batches))
+    last = there.batches[-1]
+    assert sum(last.records.used) == 33
+    assert max(last.records.length_ms) == 40
+    assert spool.acked_through == len(there.batches)
