@@ -88,9 +88,10 @@ class Daemon:
             self._notifier.stopping()
             self.finish()
         finally:
-            self._uplink.stop(_DRAIN_SECONDS)
+            is_drained = self._uplink.stop(_DRAIN_SECONDS)
             self._spool.close()
             self._waker.close()
+            _LOGGER.info("the agent ends", extra={"action": "stop", "is_drained": is_drained})
 
     def stop(self) -> None:
         """End `run` soon; from any thread, or a signal's handler."""
@@ -225,6 +226,11 @@ class Daemon:
     def _restore(self, cpu_model: str | None) -> NodeState:
         """Go on from the newest checkpoint, or begin with nothing."""
         recovered, spool = self._spool.recovered, self._spool
+        if recovered.damages:
+            _LOGGER.warning(
+                "parts of the spool are damaged; they are set aside",
+                extra={"action": "spool_damage", "damages": recovered.damages},
+            )
         for gap in spool.missing():
             _LOGGER.error(
                 "records are destroyed; the gap will be declared",

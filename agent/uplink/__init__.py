@@ -60,7 +60,7 @@ class Uplink:
         self._session: Session | None = None
         self._conversation: Conversation | None = None
         self._lost_stream: str | None = None
-        self._told: str | None = None
+        self._told: str | None = ""  # what the log said last; None = that we are connected
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
 
