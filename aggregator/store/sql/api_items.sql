@@ -13,7 +13,8 @@ SELECT
 
 -- name: list_items
 -- In the order of the Bill API. A job runs while any of its runs lives on a node that is
--- not lost; price is that of the only version so far.
+-- not lost; that is looked up for each row that is given (LIMIT keeps the planner from
+-- gathering all live runs first). price is that of the only version so far.
 SELECT
     bill.bill_id, bill.started_at, bill.ended_at, bill.cluster, bill.node,
     bill.job_id, bill.job_name, bill.user_id, bill.username,
@@ -22,11 +23,12 @@ SELECT
     bill.allocated, bill.used, bill.effective, bill.billed, bill.unpriced,
     bill.length_ms, bill.observed_ms, bill.amount,
     ratio.value AS price, bill.is_mixed,
-    EXISTS (
-        SELECT FROM run JOIN node USING (node_id)
+    coalesce((
+        SELECT true FROM run JOIN node USING (node_id)
         WHERE run.cluster = bill.cluster AND run.job_id = bill.job_id
             AND run.ended_at IS NULL AND node.last_seen_at > now() - %(lost_after)s::interval
-    ) AS is_running
+        LIMIT 1
+    ), false) AS is_running
 FROM bill LEFT JOIN ratio USING (ratio_id)
 WHERE (%(user_id)s::uuid IS NULL OR bill.user_id = %(user_id)s)
     AND (%(type)s::text IS NULL OR bill.type = %(type)s)
@@ -44,7 +46,7 @@ ORDER BY bill.started_at DESC, bill.job_id, bill.type, bill.bill_id;
 -- Of what list_items gives for the same parameters.
 SELECT count(*)
 FROM bill
-WHERE bill.unpriced > 0
+WHERE bill.is_unpriced
     AND (%(user_id)s::uuid IS NULL OR bill.user_id = %(user_id)s)
     AND (%(type)s::text IS NULL OR bill.type = %(type)s)
     AND (%(job_id)s::text IS NULL OR bill.job_id = %(job_id)s)

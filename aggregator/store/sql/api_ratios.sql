@@ -45,7 +45,7 @@ SELECT
     min(bill.started_at) AS first_at,
     max(bill.ended_at) AS last_at
 FROM price_class
-LEFT JOIN bill ON bill.unpriced > 0
+LEFT JOIN bill ON bill.is_unpriced
     AND bill.type = price_class.type AND bill.vc = price_class.vc
     AND bill.model IS NOT DISTINCT FROM price_class.model
 GROUP BY price_class.price_class_id

@@ -168,7 +168,15 @@ async def test_metrics_count_requests_by_route(api: Api) -> None:
     name = "nodemeter_aggregator_http_requests_total"
     assert f'{name}{{method="GET",path="/api/Bills",status="200"}} 1.0' in text
     assert f'{name}{{method="other",path="other",status="404"}} 1.0' in text
-    assert "nodemeter_aggregator_unpriced_items" in text
+
+
+async def test_unpriced_items_are_a_metric_of_this_moment(api: Api, rows: Rows, pool: Pool) -> None:
+    """Counted when asked; the last count is kept while the database is away."""
+    rows.bill(billed=1, unpriced=1)
+    for _ in range(2):
+        text = (await api.get("/metrics")).text
+        assert "nodemeter_aggregator_unpriced_items 1.0" in text
+        await pool.close()
 
 
 async def test_a_client_that_leaves_gives_its_connection_back(

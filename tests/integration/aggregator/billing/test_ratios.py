@@ -242,9 +242,9 @@ async def test_the_database_refuses_what_breaks_the_rules(rows: Rows) -> None:
 async def test_too_many_requests_at_once_are_turned_away(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rather than taking the connections that ingest needs."""
+    """Rather than taking the last connection."""
     monkeypatch.setattr("aggregator.billing.database._WAIT_SECONDS", 0.05)
-    async with database.reading(), database.reading():
+    async with database.reading(), database.reading(), database.reading():
         with pytest.raises(DatabaseError, match="at once"):
             await list_ratios(database)
     assert await list_ratios(database) == []
