@@ -1,0 +1,99 @@
+"""The command line of `nodemeter-agent`.
+
+`exec` is only listed here: `agent.__main__` takes it out before this is loaded.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from agent import log
+from agent.errors import AgentError
+from agent.settings import AgentSettings, load_settings
+
+_EPILOG = """\
+examples:
+  nodemeter-agent run
+  nodemeter-agent check-config --config ./agent.toml
+  nodemeter-agent exec --name burn --cpu 500m --mem 256Mi -- python train.py
+  NODEMETER_UPLINK_TARGET=meter.example.org:50051 nodemeter-agent run
+
+The configuration is --config, else $NODEMETER_AGENT_CONFIG, else
+etc/nodemeter/agent.toml of the virtual environment, else /etc/nodemeter/agent.toml,
+else the defaults. Every key can also be set in the environment, as
+NODEMETER_<SECTION>_<KEY>.
+"""
+
+_COMMANDS = {
+    "run": "meter this node until SIGTERM",
+    "exec": "run a command as a metered job; see: nodemeter-agent exec --help",
+    "check-config": "say whether the configuration is valid, and end",
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command; 0 done, 1 failed with a message, 2 wrong call."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    command: str | None = options.command
+    if command is None and not options.check_config:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        settings = load_settings(options.config, os.environ)
+        if command == "run" and not options.check_config:
+            _run(settings)
+        else:
+            _check(settings)
+            sys.stdout.write(f"the configuration is valid ({settings.source})\n")
+    except AgentError as error:
+        sys.stderr.write(f"nodemeter-agent: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _run(settings: AgentSettings) -> None:
+    """Meter this node until a signal asks to end."""
+    from agent.wiring import meter_node  # noqa: PLC0415  gRPC is not loaded to check a file
+
+    log.configure(settings.log.level)
+    meter_node(settings)
+
+
+def _check(settings: AgentSettings) -> None:
+    """What is wrong with a configuration although each of its values is right."""
+    from agent.uplink.target import check_target  # noqa: PLC0415  gRPC comes with it
+
+    check_target(settings.uplink.target)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nodemeter-agent",
+        description="Meters the jobs of this node and sends what they used to an aggregator.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('nodemeter')}")
+    _add_common(parser, is_subcommand=False)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, words in _COMMANDS.items():
+        _add_common(commands.add_parser(name, help=words, description=words), is_subcommand=True)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, *, is_subcommand: bool) -> None:
+    """The options that may stand before or after the command."""
+    missing = argparse.SUPPRESS if is_subcommand else None
+    parser.add_argument("--config", metavar="PATH", default=missing, help="TOML file")
+    parser.add_argument(
+        "--check-config",
+        action="store_true",
+        default=argparse.SUPPRESS if is_subcommand else False,
+        help="say whether the configuration is valid, and end",
+    )

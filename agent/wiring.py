@@ -1,0 +1,113 @@
+"""Puts the agent together from its settings, and runs it."""
+
+import logging
+import os
+import resource
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+from agent.clock import AgentClock, SystemTime
+from agent.daemon import Daemon
+from agent.errors import AgentError
+from agent.jobs import PROVIDERS
+from agent.notify import Notifier, Watcher
+from agent.samplers import SAMPLERS
+from agent.samplers.host import HostCapacity, find_address, read_capacity
+from agent.settings import AgentSettings
+from agent.spool import Spool
+from agent.uplink import Uplink
+from agent.uplink.identity import Identity, read_machine_id
+
+log = logging.getLogger(__name__)
+
+_MS_PER_HOUR = 3_600_000
+_JOBS_MODE_OF_ROOT = 0o1777
+"""Everybody may hand in jobs, and nobody touch another one's."""
+
+
+def meter_node(settings: AgentSettings) -> None:
+    """Meter this node until SIGTERM or SIGINT.
+
+    Raises:
+        AgentError: it cannot begin, or its disk failed.
+    """
+    _raise_descriptor_limit()
+    _make_jobs_directory(settings.jobs.dir)
+    time, capacity = SystemTime(), read_capacity()
+    clock = AgentClock(time)
+    spool = Spool(
+        settings.agent.state_dir / "spool",
+        segment_bytes=settings.spool.segment_bytes,
+        retention_ms=settings.spool.retention_hours * _MS_PER_HOUR,
+    )
+    identity = _identify(settings, time.boot_id, capacity)
+    uplink = Uplink(settings.uplink.target, identity, spool)
+    daemon = Daemon(
+        settings=settings,
+        clock=clock,
+        providers=[PROVIDERS[name](settings, clock.now_ms) for name in settings.jobs.providers],
+        samplers=[make(settings) for make in SAMPLERS.values()],
+        spool=spool,
+        uplink=uplink,
+        notifier=Notifier(os.environ),
+        watcher=Watcher(),
+        cpu_model=capacity.cpu_model,
+    )
+    uplink.on_stream_lost = daemon.wake
+    _tell(settings, identity)
+    daemon.run()
+
+
+def _identify(settings: AgentSettings, boot_id: str, capacity: HostCapacity) -> Identity:
+    return Identity(
+        node=settings.node.name,
+        cluster=settings.node.cluster,
+        address=settings.node.address or find_address(settings.uplink.target),
+        boot_id=boot_id,
+        machine_id=read_machine_id(),
+        agent_version=version("nodemeter"),
+        cpu_m=capacity.cpu_m,
+        mem_kib=capacity.mem_kib,
+        cpu_model=capacity.cpu_model,
+    )
+
+
+def _raise_descriptor_limit() -> None:
+    """Every job keeps up to five files open; what the system allows us is ours to use."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _make_jobs_directory(directory: Path) -> None:
+    """Make it where the system's own set-up has not.
+
+    Raises:
+        AgentError: it is missing and cannot be made.
+    """
+    if directory.is_dir():
+        return
+    try:
+        directory.mkdir(parents=True)
+        if os.geteuid() == 0:
+            directory.chmod(_JOBS_MODE_OF_ROOT)
+    except OSError as error:
+        raise AgentError(
+            f"the jobs directory {directory} cannot be made ({error.strerror}); make it, or "
+            "name another one as [jobs] dir"
+        ) from error
+
+
+def _tell(settings: AgentSettings, identity: Identity) -> None:
+    log.info(
+        "the agent meters this node",
+        extra={
+            "action": "start",
+            "node": identity.node,
+            "address": identity.address,
+            "target": settings.uplink.target,
+            "jobs": str(settings.jobs.dir),
+            "configuration": settings.source,
+        },
+    )
