@@ -58,11 +58,11 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceShare:
-    """A device that a run holds: `share` of `DEVICE_UNITS`."""
+    """A device that a run holds: `share` of `DEVICE_UNITS`. `model` None = not known yet."""
 
     type: ResourceType
     id: str
-    model: str
+    model: str | None
     share: int = DEVICE_UNITS
 
 
@@ -95,4 +95,4 @@ class Run:
     cgroup: str | None = None  # below each hierarchy's root, "/nodemeter/burn-1a2b"
     pids: tuple[int, ...] = ()  # roots of process trees, where there is no cgroup
     storage_paths: tuple[str, ...] = ()
-    final: Mapping[ResourceType, Reading] = field(default_factory=dict)
+    final: Mapping[ResourceType, Reading] = field(default_factory=dict[ResourceType, Reading])

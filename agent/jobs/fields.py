@@ -131,7 +131,7 @@ class Fields:
         return self._list(key, lambda item: self._pid(key, item))
 
     def devices(self, key: str) -> tuple[DeviceShare, ...]:
-        """Take a list of different devices: a GPU's index, or a vendor's uuid."""
+        """Take a list of different devices: a GPU's index, or a vendor's uuid; models unknown."""
         return self._list(key, lambda item: self._device(key, item))
 
     def _take(self, key: str) -> Json:
@@ -168,10 +168,10 @@ class Fields:
 
     def _device(self, key: str, value: Json) -> DeviceShare | None:
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_LIST:
-            return DeviceShare(type=ResourceType.GPU, id=str(value), model="")
+            return DeviceShare(type=ResourceType.GPU, id=str(value), model=None)
         if isinstance(value, str) and _DEVICE.fullmatch(value):
             kind = ResourceType.NPU if value.startswith("NPU-") else ResourceType.GPU
-            return DeviceShare(type=kind, id=value, model="")
+            return DeviceShare(type=kind, id=value, model=None)
         rule = "must hold GPU indexes (0, 1, …) or uuids (GPU-…, MIG-…, NPU-…)"
         self.complain(key, f"{rule}, not {_show(value)}")
         return None

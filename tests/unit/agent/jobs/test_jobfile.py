@@ -80,7 +80,7 @@ def test_a_full_file_says_everything() -> None:
         (ResourceType.GPU, "MIG-1"),
         (ResourceType.NPU, "NPU-2"),
     ]
-    assert run.devices[0].share == DeviceShare(type=ResourceType.GPU, id="", model="").share
+    assert run.devices[0].share == DeviceShare(type=ResourceType.GPU, id="", model=None).share
     assert run.storage_paths == ("/data/a b",)
     assert run.ended_at_ms == STARTED_MS - 123 + 1000
     total = Reading(kind=ReadingKind.COUNTER, value=3_000_000, may_restart=False)
