@@ -306,7 +306,7 @@ def test_enforced_quotas_are_the_kernel_s(tmp_path: Path) -> None:
     )
     words = ["--cpu", "500m", "--mem", "64Mi", "--enforce", "--", launcher.python, "-c"]
     outcome = launcher.run(*words, program)
-    assert 0.35 <= float(outcome.out) <= 0.75, outcome.err
+    assert float(outcome.out) <= 0.65, outcome.err  # how much less, the other jobs decide
     outcome = launcher.run(*words, "held = b'x' * (256 << 20)", name="t")
     assert outcome.status == 137
     assert launcher.cgroups() == []
