@@ -20,10 +20,10 @@ examples:
   nodemeter-agent exec --name burn --cpu 500m --mem 256Mi -- python train.py
   NODEMETER_UPLINK_TARGET=meter.example.org:50051 nodemeter-agent run
 
-The configuration is --config, else $NODEMETER_AGENT_CONFIG, else
-etc/nodemeter/agent.toml of the virtual environment, else /etc/nodemeter/agent.toml,
-else the defaults. Every key can also be set in the environment, as
-NODEMETER_<SECTION>_<KEY>.
+The configuration is --config, else $NODEMETER_AGENT_CONFIG, else that of `make run`
+($NODEMETER_STATE_DIR/agent.toml, or etc/nodemeter/agent.toml of the virtual
+environment), else /etc/nodemeter/agent.toml, else the defaults. Every
+key can also be set in the environment, as NODEMETER_<SECTION>_<KEY>.
 """
 
 _COMMANDS = {

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Toml: TypeAlias = str | int | float | bool | list["Toml"] | dict[str, "Toml"] | None
 
 CONFIG_VARIABLE = "NODEMETER_AGENT_CONFIG"
+STATE_DIR_VARIABLE = "NODEMETER_STATE_DIR"
 SYSTEM_CONFIG = "/etc/nodemeter/agent.toml"
 PREFIX = "NODEMETER_"
 
@@ -34,19 +35,25 @@ Check = Callable[[str], str | None]
 
 
 def find_config(explicit: str | None, environ: Mapping[str, str]) -> str | None:
-    """Choose the file: `--config`, the environment, the virtual environment's, the system's.
+    """Choose the file: the one that is named, else that of a `make run`, else the system's.
+
+    `make run` leaves its file in its state directory, which $NODEMETER_STATE_DIR names for
+    it and so for us, and a link to it (dangling once the directory is gone) in the virtual
+    environment.
 
     Returns:
-        None where none of the last two exists: then the defaults hold. A file that was
-        named is returned whether it exists or not, so that its absence is an error.
+        None where none exists: then the defaults hold. A file that was named is returned
+        whether it exists or not, so that its absence is an error.
     """
     named = explicit or environ.get(CONFIG_VARIABLE)
     if named:
         return named
     candidates = [SYSTEM_CONFIG]
-    if sys.prefix != sys.base_prefix:  # a virtual environment: `make run` configures it here
+    if sys.prefix != sys.base_prefix:
         candidates.insert(0, f"{sys.prefix}/etc/nodemeter/agent.toml")
-    return next((path for path in candidates if os.path.lexists(path)), None)
+    if state_dir := environ.get(STATE_DIR_VARIABLE):
+        candidates.insert(0, f"{state_dir}/agent.toml")
+    return next((path for path in candidates if os.path.exists(path)), None)  # noqa: PTH110  pathlib is not loaded yet
 
 
 def read_config(path: str | None) -> Mapping[str, Toml]:

@@ -28,10 +28,10 @@ examples:
   NODEMETER_DATABASE_URL=postgresql://nodemeter@db/nodemeter nodemeter-aggregator migrate
   nodemeter-aggregator check-config
 
-The configuration is --config, else $NODEMETER_AGGREGATOR_CONFIG, else
-etc/nodemeter/aggregator.toml of the virtual environment, else
-/etc/nodemeter/aggregator.toml, else the defaults. Every key can also be set in the
-environment, as NODEMETER_<SECTION>_<KEY>.
+The configuration is --config, else $NODEMETER_AGGREGATOR_CONFIG, else that of `make run`
+($NODEMETER_STATE_DIR/aggregator.toml, or etc/nodemeter/aggregator.toml of the virtual
+environment), else /etc/nodemeter/aggregator.toml, else the defaults. Every key can also
+be set in the environment, as NODEMETER_<SECTION>_<KEY>.
 """
 
 

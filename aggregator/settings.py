@@ -19,6 +19,7 @@ from aggregator.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "NODEMETER_"
 CONFIG_VARIABLE = "NODEMETER_AGGREGATOR_CONFIG"
+STATE_DIR_VARIABLE = "NODEMETER_STATE_DIR"
 SYSTEM_CONFIG = Path("/etc/nodemeter/aggregator.toml")
 
 Currency: TypeAlias = Literal[
@@ -163,12 +164,18 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
 
 
 def find_config(environ: Mapping[str, str]) -> Path | None:
-    """Give $NODEMETER_AGGREGATOR_CONFIG, else the file of this virtual environment, else /etc's."""
+    """Give $NODEMETER_AGGREGATOR_CONFIG, else that of a `make run`, else the system's.
+
+    `make run` leaves its file in its state directory, which $NODEMETER_STATE_DIR names for
+    it and so for us, and a link to it in the virtual environment.
+    """
     if named := environ.get(CONFIG_VARIABLE):
         return Path(named)
     candidates = [SYSTEM_CONFIG]
     if sys.prefix != sys.base_prefix:
         candidates.insert(0, Path(sys.prefix) / "etc/nodemeter/aggregator.toml")
+    if state_dir := environ.get(STATE_DIR_VARIABLE):
+        candidates.insert(0, Path(state_dir) / "aggregator.toml")
     return next((each for each in candidates if each.is_file()), None)
 
 

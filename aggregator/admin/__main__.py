@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 failed, 2 wrong call.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -65,7 +66,7 @@ def root(
     ] = False,
 ) -> None:
     """Prices, bills and usage of GPU, NPU, CPU and memory, for administrators."""
-    address = url or default_url(config_files())
+    address = url or default_url(config_files(os.environ))
     context.obj = Session(client=Client(url=address, token=token), output=output)
 
 

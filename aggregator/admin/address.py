@@ -2,7 +2,7 @@
 
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -10,11 +10,13 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - read, not bound
 
 
-def config_files() -> Sequence[Path]:
-    """The configurations that may tell, the nearest first."""
+def config_files(environ: Mapping[str, str]) -> Sequence[Path]:
+    """The configurations that may tell, the nearest first: a `make run`'s, the system's."""
     files = [Path("/etc/nodemeter/aggregator.toml")]
     if sys.prefix != sys.base_prefix:
         files.insert(0, Path(sys.prefix) / "etc/nodemeter/aggregator.toml")
+    if state_dir := environ.get("NODEMETER_STATE_DIR"):
+        files.insert(0, Path(state_dir) / "aggregator.toml")
     return files
 
 

@@ -168,8 +168,15 @@ def test_the_virtual_environment_s_file_comes_before_the_system_s(
     own = tmp_path / "etc" / "nodemeter" / "agent.toml"
     assert find_config(None, {}) != str(own)
     own.parent.mkdir(parents=True)
+    own.symlink_to(tmp_path / "state" / "agent.toml")
+    assert find_config(None, {}) != str(own), "its state directory is gone"
+    named = {"NODEMETER_STATE_DIR": str(tmp_path / "other")}
+    own.unlink()
     own.touch()
-    assert find_config(None, {}) == str(own)
+    assert find_config(None, {}) == find_config(None, named) == str(own)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "agent.toml").touch()
+    assert find_config(None, named) == str(tmp_path / "other" / "agent.toml")
     assert find_config("/x", {}) == "/x"
     assert find_config(None, {"NODEMETER_AGENT_CONFIG": "/y"}) == "/y"
 

@@ -32,7 +32,9 @@ def test_the_url_is_that_of_the_configuration(tmp_path: Path, text: str, url: st
 
 def test_the_configuration_of_the_environment_comes_first() -> None:
     """`make run` writes it there."""
-    assert config_files()[0] == Path(sys.prefix) / "etc/nodemeter/aggregator.toml"
+    assert config_files({})[0] == Path(sys.prefix) / "etc/nodemeter/aggregator.toml"
+    named = {"NODEMETER_STATE_DIR": "/run/mine"}
+    assert config_files(named)[0] == Path("/run/mine/aggregator.toml")
     assert default_url([]) == DEFAULT_URL
 
 
