@@ -19,7 +19,13 @@ from types import FrameType
 from typing import NoReturn
 
 from aggregator.errors import NodemeterError
-from aggregator.quickstart.layout import greeting, prepare_state, write_configs, write_file
+from aggregator.quickstart.layout import (
+    greeting,
+    linked_configs,
+    prepare_state,
+    write_configs,
+    write_file,
+)
 from aggregator.quickstart.options import VARIABLES, check_ports, read_options
 from aggregator.quickstart.supervise import Child, Keeper, Kept
 from aggregator.store.embedded import ensure_server
@@ -63,7 +69,8 @@ def run(environ: Mapping[str, str]) -> NoReturn:
     with ExitStack() as cleanup:
         server = cleanup.enter_context(ensure_server(state, software_dirs=_software_dirs(state)))
         prepare_state(state)
-        write_configs(options, state, Path(sys.prefix), server.url)
+        write_configs(options, state, server.url)
+        cleanup.enter_context(linked_configs(state, Path(sys.prefix)))
         children = [_child(state, "aggregator", "serve"), _child(state, "agent", "run")]
         for child in children:
             _bring_up(child, cleanup)

@@ -3,13 +3,15 @@
 import json
 import os
 import shlex
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from aggregator.quickstart.options import HOST, Options
 
 
-def write_configs(options: Options, state: Path, prefix: Path, database_url: str) -> None:
-    """Write both configuration files into `state`, and links where the commands look for them."""
+def write_configs(options: Options, state: Path, database_url: str) -> None:
+    """Write both configuration files into `state`."""
     notice = "# Written by `make run` at every start: changes made here are lost.\n"
     agent = f"""{notice}
 [agent]
@@ -34,14 +36,28 @@ port = {options.http_port}
 host = {_toml(HOST)}
 port = {options.grpc_port}
 """
-    links = prefix / "etc/nodemeter"
-    links.mkdir(parents=True, exist_ok=True)
-    for name, text, mode in (("agent", agent, 0o644), ("aggregator", aggregator, 0o600)):
-        file = state / f"{name}.toml"
-        write_file(file, text, mode)
-        link = links / f"{name}.toml"
-        link.unlink(missing_ok=True)
-        link.symlink_to(file)
+    write_file(state / "agent.toml", agent, 0o644)
+    write_file(state / "aggregator.toml", aggregator, 0o600)
+
+
+@contextmanager
+def linked_configs(state: Path, prefix: Path) -> Generator[None]:
+    """While this runs, the commands of the environment at `prefix` find the files of `state`.
+
+    Afterwards they find again what they found before: of two runs, the one that goes on.
+    """
+    folder = prefix / "etc/nodemeter"
+    folder.mkdir(parents=True, exist_ok=True)
+    ours = {folder / name: state / name for name in ("agent.toml", "aggregator.toml")}
+    before = {link: link.readlink() for link in ours if link.is_symlink()}
+    for link, file in ours.items():
+        _point(link, file)
+    try:
+        yield
+    finally:
+        for link, file in before.items():
+            if file.is_file() and link.is_symlink() and link.readlink() == ours[link]:
+                _point(link, file)
 
 
 def prepare_state(state: Path) -> None:
@@ -85,6 +101,13 @@ def write_file(path: Path, text: str, mode: int) -> None:
     draft.chmod(mode)
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+def _point(link: Path, file: Path) -> None:
+    draft = link.with_name(link.name + ".new")
+    draft.unlink(missing_ok=True)
+    draft.symlink_to(file)
+    draft.replace(link)
 
 
 def _toml(value: str | Path) -> str:

@@ -4,7 +4,13 @@ import stat
 import tomllib
 from pathlib import Path
 
-from aggregator.quickstart.layout import greeting, prepare_state, write_configs, write_file
+from aggregator.quickstart.layout import (
+    greeting,
+    linked_configs,
+    prepare_state,
+    write_configs,
+    write_file,
+)
 from aggregator.quickstart.options import Options
 from aggregator.settings import load_settings
 
@@ -18,9 +24,9 @@ def mode_of(path: Path) -> int:
 
 def test_the_files_say_where_everything_is(tmp_path: Path) -> None:
     """Ports, state, jobs and database; also with quotes and spaces in a path."""
-    state, prefix = tmp_path / 'a "state" dir', tmp_path / "venv"
+    state = tmp_path / 'a "state" dir'
     prepare_state(state)
-    write_configs(OPTIONS, state, prefix, URL)
+    write_configs(OPTIONS, state, URL)
     agent = tomllib.loads((state / "agent.toml").read_text())
     assert agent == {
         "agent": {"state_dir": str(state / "agent")},
@@ -31,20 +37,41 @@ def test_the_files_say_where_everything_is(tmp_path: Path) -> None:
     assert (settings.database.url, settings.http.port, settings.grpc.port) == (URL, 18080, 15051)
 
 
-def test_the_commands_find_the_files_of_the_last_start(tmp_path: Path) -> None:
-    """A plain `nodemeter-agent exec` of this environment hands its job to what runs now."""
-    for name in ("first", "second"):
-        prepare_state(tmp_path / name)
-        write_configs(OPTIONS, tmp_path / name, tmp_path / "venv", URL)
-    links = tmp_path / "venv/etc/nodemeter"
-    assert (links / "agent.toml").resolve() == tmp_path / "second/agent.toml"
-    assert (links / "aggregator.toml").resolve() == tmp_path / "second/aggregator.toml"
+def configured(state: Path) -> Path:
+    prepare_state(state)
+    write_configs(OPTIONS, state, URL)
+    return state
+
+
+def test_the_commands_find_what_runs(tmp_path: Path) -> None:
+    """A plain `nodemeter-agent exec` of this environment hands its job to the last start."""
+    first, second = configured(tmp_path / "first"), configured(tmp_path / "second")
+    link = tmp_path / "venv/etc/nodemeter/agent.toml"
+    with linked_configs(first, tmp_path / "venv"):
+        with linked_configs(second, tmp_path / "venv"):
+            assert link.readlink() == second / "agent.toml"
+        assert link.readlink() == first / "agent.toml"
+    assert link.readlink() == first / "agent.toml"
+
+
+def test_the_commands_never_go_back_to_what_is_gone(tmp_path: Path) -> None:
+    """Nor does a run that ends take the link from a later one."""
+    first, second = configured(tmp_path / "first"), configured(tmp_path / "second")
+    link = tmp_path / "venv/etc/nodemeter/agent.toml"
+    earlier, later = (linked_configs(state, tmp_path / "venv") for state in (first, second))
+    earlier.__enter__()
+    later.__enter__()
+    earlier.__exit__(None, None, None)
+    assert link.readlink() == second / "agent.toml"
+    (first / "agent.toml").unlink()
+    later.__exit__(None, None, None)
+    assert link.readlink() == second / "agent.toml"
 
 
 def test_the_password_is_its_owners_alone(tmp_path: Path) -> None:
     """Others may read where to hand in a job, but not how to reach the database."""
     prepare_state(tmp_path)
-    write_configs(OPTIONS, tmp_path, tmp_path / "venv", URL)
+    write_configs(OPTIONS, tmp_path, URL)
     assert mode_of(tmp_path / "aggregator.toml") == 0o600
     assert mode_of(tmp_path / "agent.toml") == 0o644
 
