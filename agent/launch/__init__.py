@@ -27,6 +27,7 @@ from agent.launch.record import Record
 
 def main(arguments: Sequence[str]) -> int:
     """Run `exec` with its arguments; returns its exit status."""
+    _fill_standard_descriptors()
     request = parse_arguments(arguments)
     try:
         return launch(request, os.environ)
@@ -36,6 +37,18 @@ def main(arguments: Sequence[str]) -> int:
     except AgentError as error:
         complain(str(error))
         return 1
+
+
+def _fill_standard_descriptors() -> None:
+    """Keep 0, 1 and 2 from becoming our own files where the caller has closed them.
+
+    They are closed again for the command, as it would have found them.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # takes the lowest number that is free
 
 
 def launch(request: Request, environ: Mapping[str, str]) -> int:

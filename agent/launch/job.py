@@ -123,9 +123,12 @@ def show_time(wall_ns: int) -> str:
 
 def complain(sentence: str) -> None:
     """Tell the caller on stderr; a closed one cannot be told."""
+    stderr = sys.__stderr__
+    if stderr is None:
+        return
     try:
-        sys.stderr.write(f"nodemeter-agent exec: {sentence}\n")
-        sys.stderr.flush()
+        stderr.write(f"nodemeter-agent exec: {sentence}\n")
+        stderr.flush()
     except OSError:
         return
 

@@ -375,6 +375,19 @@ def test_a_wrong_call_is_2_with_the_usage(tree: Launcher, words: list[str], mess
     assert list(tree.jobs.iterdir()) == []
 
 
+def test_closed_standard_files_stay_closed(launcher: Launcher, tmp_path: Path) -> None:
+    """They do not become pipes or files of ours, for the command even less."""
+    script = f"ls /proc/self/fd > {tmp_path}/seen"
+    command = [launcher.python, "-m", "agent", "exec", "--name", "t", "--", "sh", "-c", script]
+    caller = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]
+    subprocess.run(caller, cwd=ROOT, env=launcher.environ(), check=True)
+    assert set((tmp_path / "seen").read_text().split()) <= {"0", "1", "3"}  # ls's own
+    assert launcher.record().ended_at_ms is not None
+    nothing = [*caller[:-3], "no-such-command"]
+    done = subprocess.run(nothing, cwd=ROOT, env=launcher.environ(), check=False)
+    assert done.returncode == 127
+
+
 def test_help_has_examples(tree: Launcher) -> None:
     """Status 0, on standard output."""
     command = [tree.python, "-m", "agent", "exec", "--help"]

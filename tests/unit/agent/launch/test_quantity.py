@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.jobs.jobfile import MAX_CPU_M, MAX_MEM_MI
@@ -59,6 +59,7 @@ def test_a_bare_small_number_is_asked_about() -> None:
         parse_mem("256")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1 << 40))
 def test_mib_are_written_exactly(kib: int) -> None:
     """The decimal text is the fraction, to the last digit."""
