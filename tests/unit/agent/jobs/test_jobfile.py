@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import JobFileError
@@ -253,6 +253,7 @@ def test_an_oversized_file_is_refused() -> None:
     assert "more than" in refused(b" " * (MAX_BYTES + 1))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300) | st.text().map(str.encode))
 def test_no_bytes_break_the_parser(data: bytes) -> None:
     """Whatever stands in a file, the answer is a run or a `JobFileError`."""
@@ -267,6 +268,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([*LEAST, "cpu_m", "mem_mi", "devices", "pids", "cgroup",
        "ended_at", "cpu_usec", "storage_paths", "user_id", "vc"]), JSON))  # fmt: skip
 def test_no_value_breaks_the_schema(more: dict[str, object]) -> None:
