@@ -8,7 +8,8 @@ intervals whatever the cuts, and every record keeps `effective >= max(allocated,
 How a reading becomes usage:
 
 - COUNTER: the delta is what was used since the last reading (since the run began for
-  the first), however long that was. A counter that fell began again at zero.
+  the first), however long that was. A counter that fell began again at zero; but one of
+  a process tree only lost sight of something, and counts when it is past its height.
 - LEVEL: the trapezoid between two readings at most `hold_ms` apart. Over a longer time
   the earlier one holds `hold_ms`, the rest is allocated and unobserved. The first one
   also holds back, the last one also forward to the end of the run, each `hold_ms`.
@@ -78,6 +79,7 @@ class Meter:
     value: int = 0  # of the last reading; a counter begins at 0
     read_at_ms: int | None = None
     advanced: int = 0  # effective already recorded for time that the counter has yet to cover
+    can_reset: bool = True  # a counter that falls began again
     spans: list[Span] = field(default_factory=list[Span])
 
 
@@ -128,6 +130,8 @@ def observe(meter: Meter, at_ms: int, reading: Reading, hold_ms: int, blind_ms: 
 
 
 def _observe_counter(meter: Meter, at_ms: int, value: int, observed_ms: int) -> None:
+    if value < meter.value and not meter.can_reset:
+        value = meter.value
     used = value - meter.value if value >= meter.value else value
     effective = meter.quota * (at_ms - meter.position_ms)
     if meter.advanced:

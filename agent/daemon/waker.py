@@ -26,8 +26,9 @@ class Waker:
             self._watcher.add(path)
 
     def wake(self) -> None:
-        """End the wait; from any thread, or a signal's handler."""
-        os.eventfd_write(self._fd, 1)
+        """End the wait; from any thread, or a signal's handler. Nobody waits: nothing."""
+        if self._fd >= 0:
+            os.eventfd_write(self._fd, 1)
 
     def wait(self, timeout_ms: int) -> bool:
         """Wait at most so long; whether something happened in a watched directory."""
@@ -37,5 +38,6 @@ class Waker:
         return bool(ready - {self._fd}) and bool(self._watcher.read_events())
 
     def close(self) -> None:
-        """Give the descriptor back."""
-        os.close(self._fd)
+        """Give the descriptor back; nobody waits any more."""
+        fd, self._fd = self._fd, -1
+        os.close(fd)

@@ -38,15 +38,13 @@ from agent.backlog import Missing, StoredBatch
 from agent.errors import SpoolError
 from agent.spool import disk, recover
 from agent.spool.counters import SpoolCounters
-from agent.spool.errors import SpoolFullError, SpoolLockedError
+from agent.spool.errors import SpoolFullError
 from agent.spool.frame import encode_frame
-from agent.spool.head import Head, Mark
+from agent.spool.head import STREAM_ID_BYTES, Head, Mark
 from agent.spool.room import Room
 from agent.spool.segment import Segment
 from agent.spool.segments import Segments
 from agent.spool.writer import Writer
-
-STREAM_ID_BYTES = 16
 
 
 class Spool:
@@ -72,9 +70,9 @@ class Spool:
         self._random_bytes = random_bytes
         self._lock = threading.Lock()
         self._room = Room(directory, segment_bytes)
-        self._lock_fd = _take_lock(directory)
+        self._lock_fd = recover.take_lock(directory)
         try:
-            self._head = self._open_head()
+            self._head = recover.open_head(directory, random_bytes)
             self._segments = recover.open_segments(directory, self.stream_id)
             self.recovered = recover.recovered_from(self._segments, self._head.mark)
         except OSError as error:
@@ -232,14 +230,6 @@ class Spool:
 
     # Inside --------------------------------------------------------------------------
 
-    def _open_head(self) -> Head:
-        """Open the head; if it is lost, the segments still tell which stream this is."""
-        path = self._directory / "head"
-        if head := Head.open(path):
-            return head
-        stream_id = recover.find_stream(self._directory) or self._random_bytes(STREAM_ID_BYTES)
-        return Head.create(path, Mark(stream_id=stream_id))
-
     def _begin_writing(self) -> Writer:
         return Writer(
             directory=self._directory,
@@ -303,14 +293,3 @@ class Spool:
         except OSError:  # what it guards against needs a second fault
             self._head.mark = mark
             self.counters.mark_errors += 1
-
-
-def _take_lock(directory: Path) -> int:
-    """Make the directory this process's own."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return disk.lock(directory / "lock")
-    except BlockingIOError as error:
-        raise SpoolLockedError(f"another agent works on the spool in {directory}") from error
-    except OSError as error:
-        raise SpoolError(f"the spool in {directory} cannot be used: {error}") from error

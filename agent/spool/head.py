@@ -21,6 +21,7 @@ from pathlib import Path
 from agent.spool import disk
 
 SLOT_BYTES = 4096
+STREAM_ID_BYTES = 16
 INCARNATION_BYTES = 256
 _SLOTS = 3
 _HOT = 2

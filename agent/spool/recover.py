@@ -4,12 +4,16 @@ Nothing here refuses to start because of damage: what is whole is used, what is 
 copied to `damaged/` and reported.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.errors import SpoolError
+from agent.spool import disk
+from agent.spool.errors import SpoolLockedError
 from agent.spool.frame import Damage
-from agent.spool.head import Mark
+from agent.spool.head import STREAM_ID_BYTES, Head, Mark
 from agent.spool.segment import SUFFIX, Segment, stream_of
 from agent.spool.segments import Segments
 
@@ -29,6 +33,31 @@ class Recovered:
     checkpoint: bytes | None = None
     floor_ms: int | None = None
     damages: int = 0
+
+
+def take_lock(directory: Path) -> int:
+    """Make the directory this process's own, for as long as the descriptor lives.
+
+    Raises:
+        SpoolLockedError: another agent works there.
+        SpoolError: the directory cannot be used at all.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return disk.lock(directory / "lock")
+    except BlockingIOError as error:
+        raise SpoolLockedError(f"another agent works on the spool in {directory}") from error
+    except OSError as error:
+        raise SpoolError(f"the spool in {directory} cannot be used: {error}") from error
+
+
+def open_head(directory: Path, random_bytes: Callable[[int], bytes]) -> Head:
+    """Open the head; if it is lost, the segments still tell which stream this is."""
+    path = directory / "head"
+    if head := Head.open(path):
+        return head
+    stream_id = find_stream(directory) or random_bytes(STREAM_ID_BYTES)
+    return Head.create(path, Mark(stream_id=stream_id))
 
 
 def segment_paths(directory: Path) -> list[Path]:

@@ -53,6 +53,12 @@ class Meters:
             if self.open.get(opened.key) is opened.meter:
                 del self.open[opened.key]
 
+    def note_source(self, live: LiveRun) -> None:
+        """A cgroup counts for itself; of a process tree we may see less after a restart."""
+        can_reset = live.run is None or live.run.cgroup is not None
+        for opened in live.meters():
+            opened.meter.can_reset = can_reset
+
     def renew(self, live: LiveRun, by_ms: int) -> None:
         """Replace all meters of a run by new ones whose time is shifted; theirs is recorded."""
         for key, group in list(live.groups.items()):
@@ -63,6 +69,7 @@ class Meters:
                 new = self._open(live, key, old.key.device, quota, start_ms)
                 new.definition.group_quota = old.definition.group_quota
                 integrate.inherit(new.meter, old.meter)
+                new.meter.can_reset = old.meter.can_reset
                 live.groups[key].append(new)
 
     def _open(

@@ -70,6 +70,8 @@ class NodeState:
         elif live.is_stale and run.ended_at_ms is None:
             live = self._restart(live, run, moment)
         is_same, live.run = run is live.run, run
+        if not is_same:
+            self.meters.note_source(live)
         if run.ended_at_ms is not None:
             self._note_end(live, end_of(live, run.ended_at_ms, moment))
             return True
@@ -113,6 +115,7 @@ class NodeState:
         )
         for key, shares in wanted_groups(run).items():
             self.meters.open_group(live, key, shares, start_ms)
+        self.meters.note_source(live)
         cpu = self.meters.open.get(MeterKey(run.key, ResourceType.CPU, None))
         if before and cpu:
             cpu.value = before.cpu_value
@@ -173,6 +176,7 @@ class NodeState:
         for key, shares in wanted.items():
             if key not in live.groups:
                 self.meters.open_group(live, key, shares, at_ms)
+        self.meters.note_source(live)
 
     def _end(self, live: LiveRun, ended_at_ms: int, readings: Mapping[MeterKey, Reading]) -> None:
         """Close all meters of a run, the last readings first."""

@@ -34,6 +34,7 @@ def job(
     ended_at_ms: int | None = None,
     cpu_usec: int | None = None,
     provider: str = "files",
+    cgroup: str | None = "/nodemeter/burn",
 ) -> Run:
     """A run as the `files` provider describes it."""
     final = {} if cpu_usec is None else {CPU: counter(cpu_usec)}
@@ -48,6 +49,7 @@ def job(
         quotas={CPU: cpu_m, MEM: mem_kib},
         devices=tuple(devices),
         final=final,
+        cgroup=cgroup,
     )
 
 

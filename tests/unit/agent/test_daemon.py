@@ -449,6 +449,21 @@ def test_a_run_that_vanishes_while_the_disk_is_full_ended_when_last_seen(
     assert bench.ends() == [START_MS + 180_000]
 
 
+def test_an_end_on_a_full_disk_leaves_it_to_the_next_start(bench: Bench, disk: Disk) -> None:
+    """What could not be written is accounted for later, from the last frame."""
+    burn(bench, 50)
+    disk.fill()
+    burn(bench, 20)
+    bench.finish()
+    disk.empty()
+    bench.spool, bench.daemon = bench.start()
+    burn(bench, 60)
+    bench.finish()
+    bench.spool, bench.daemon = bench.start()
+    assert total(bench.records(), "length_ms") == 130_000
+    assert total(bench.records(), "used") == 250 * 130_000
+
+
 def test_a_step_of_the_clock_waits_while_the_disk_is_full(bench: Bench, disk: Disk) -> None:
     """Windows are closed before the time is moved, or not at all."""
     burn(bench, 20)
@@ -677,6 +692,26 @@ def test_a_signal_ends_it_in_good_order(tmp_path: Path) -> None:
     again.close()
     assert sum(length_ms for batch in told for length_ms in batch.records.length_ms) >= 2 * 5_000
     assert not told[-1].run_ends
+
+
+def test_a_disk_that_fails_ends_the_loop_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error reaches the caller; uplink and spool are let go."""
+    link, provider = FakeLink(), FakeProvider()
+    provider.has(job(started_at_ms=SystemTime().wall_ns() // MS))
+    spool = open_spool(tmp_path / "spool")
+    daemon = real_daemon(tmp_path, provider, link, spool)
+
+    def broken(_fd: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", broken)
+        with pytest.raises(SpoolError, match="broken"), running(daemon) as thread:
+            thread.join(30)
+    assert link.calls == ["start", "stop 3"]
+    open_spool(tmp_path / "spool").close()
 
 
 def test_it_waits_where_there_are_no_events(

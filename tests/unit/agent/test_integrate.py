@@ -134,6 +134,15 @@ def test_a_counter_that_fell_began_again_at_zero() -> None:
     assert totals(records_of(meter))[2] == 5_000 + 900
 
 
+def test_a_counter_that_cannot_begin_again_counts_when_it_is_past_its_height() -> None:
+    """Of a process tree less is seen after a restart: nothing is used twice for it."""
+    meter = open_meter(1, 0, START_MS)
+    meter.can_reset = False
+    for second, value in enumerate((1_000, 5_000, 200, 4_900, 5_600), start=1):
+        observe(meter, START_MS + 1_000 * second, counter(value), HOLD_MS)
+    assert totals(records_of(meter))[2] == 5_600
+
+
 def test_suspended_time_is_allocated_and_unobserved() -> None:
     """Of 100 s the machine slept 70: observed are 30."""
     meter = open_meter(1, 10, START_MS)

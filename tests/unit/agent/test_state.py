@@ -118,6 +118,28 @@ def test_a_smaller_final_counter_is_no_reset() -> None:
     assert total(node.told.of(CPU), "used") == 5_000_000
 
 
+def test_a_cgroup_made_anew_counts_from_zero() -> None:
+    """What the first one counted stays, what the second one counts is added."""
+    node, run = Node(), job()
+    node.tick(run, readings=cpu_of(run, 5_000_000))
+    node.tick(run, readings=cpu_of(run, 300_000))
+    node.tick(job(ended_at_ms=node.now_ms, cpu_usec=0))
+    assert total(node.told.of(CPU), "used") == 5_300_000
+
+
+@pytest.mark.parametrize("quota_after", [500, 700])
+def test_a_process_tree_of_which_less_is_seen_is_billed_once(quota_after: int) -> None:
+    """After a restart the dead processes are missing from its sum; at its end they are in."""
+    node, run = Node(), job(cgroup=None)
+    node.tick(run, readings=cpu_of(run, 5_000_000))
+    node.restart()
+    again = job(cgroup=None, cpu_m=quota_after)
+    node.tick(again, readings=cpu_of(run, 1_000_000))
+    node.tick(again, readings=cpu_of(run, 2_000_000))
+    node.tick(job(cgroup=None, cpu_m=quota_after, ended_at_ms=node.now_ms + 5, cpu_usec=7_000_000))
+    assert total(node.told.of(CPU), "used") == 7_000_000
+
+
 def test_without_a_final_counter_one_read_after_the_end_counts() -> None:
     """The cgroup is still there: its counter does not move any more."""
     node, run = Node(), job()
