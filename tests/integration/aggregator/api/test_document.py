@@ -1,7 +1,10 @@
 """Claims about the OpenAPI document and about its reader."""
 
+import asyncio
 import re
+import sys
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import jsonschema_rs
@@ -127,3 +130,22 @@ def test_no_two_routes_clash() -> None:
     """A method and a path, in any case, name one operation."""
     names = sorted(f"{route.method} {route.path.lower()}" for route in ALL_ROUTES)
     assert all(one != other for one, other in pairwise(names))
+
+
+async def test_whatever_the_document_allows_is_taken_and_nothing_else(
+    api: Api, rows: Rows, tmp_path: Path
+) -> None:
+    """A generator of requests from the document finds no surprise, and no 500."""
+    rows.bill()
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.prefix) / "bin/schemathesis",
+        "run",
+        f"http://127.0.0.1:{api.port}/openapi.json",
+        *("--checks", "all", "--phases", "coverage,fuzzing", "--max-examples", "3"),
+        *("--seed", "1", "--no-color"),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()[-4000:]
