@@ -1,7 +1,8 @@
 """What is wrong with the declared ratios: keys that price nothing, usage without a price.
 
 Findings only; nothing is changed. Prices are compared with every class of usage that was
-ever metered, so a key can be right and still have nothing to price yet.
+ever metered, so a key that names a model or a virtual cluster can be right and still have
+nothing to price yet. A plain type is always right.
 """
 
 from collections.abc import Sequence
@@ -108,7 +109,8 @@ def _idle(key: str, classes: Sequence[_Class]) -> IdleKey | None:
     meaning = parse(key)
     if meaning is None:
         return IdleKey(key=key, reason=why_nothing(key))
-    if any(_covers(meaning, each) for each in classes):
+    is_plain = meaning.model is None and meaning.vc is None
+    if is_plain or any(_covers(meaning, each) for each in classes):
         return None
     seen = sorted({each.model for each in classes if each.type == meaning.type and each.model})
     reason = f"no {meaning.type.value} usage of this kind has been metered so far"

@@ -28,12 +28,12 @@ async def test_keys_that_match_nothing_are_named_with_the_reason(
 ) -> None:
     """No usage type, or nothing of the kind metered so far; near misses are told."""
     rows.price_class("gpu", "NVIDIA H200")
-    await declare(database, "tokens", "gpu", "gpu:NVIDIA H2OO", "npu")
+    await declare(database, "tokens", "gpu", "gpu:NVIDIA H2OO", "npu", "npu@vc1")
     found = {idle.key: idle.reason for idle in (await check_ratios(database)).matching_nothing}
-    assert found.keys() == {"tokens", "gpu:NVIDIA H2OO", "npu"}
+    assert found.keys() == {"tokens", "gpu:NVIDIA H2OO", "npu@vc1"}
     assert "the types are" in found["tokens"]
     assert "metered models: NVIDIA H200" in found["gpu:NVIDIA H2OO"]
-    assert "so far" in found["npu"]
+    assert "so far" in found["npu@vc1"]
 
 
 async def test_a_plain_price_of_a_vc_that_shadows_a_models_price_is_told(
