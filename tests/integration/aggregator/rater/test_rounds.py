@@ -11,7 +11,7 @@ from aggregator.model import PRICE_LOCK, RATER_LOCK, IngestGroupId
 from aggregator.rater import Group, Rater, RaterError, choose, rate_round
 from aggregator.settings import RaterSettings
 from proto.metering.v1 import metering_pb2 as pb
-from tests.integration.aggregator.agents import deliver, wait_until
+from tests.integration.aggregator.agents import deliver, records_of, wait_until
 from tests.integration.aggregator.rater.pipeline import Pipeline, midnight
 
 HOUR = timedelta(hours=1)
@@ -47,6 +47,19 @@ async def test_rounds_add_up(pipeline: Pipeline) -> None:
     assert [bill.usage, bill.fee] == [3, 6]
     assert not bill.is_mixed
     assert len(pipeline.charges()) == 1
+
+
+async def test_a_job_is_shown_as_stopped_only_with_its_whole_bill(pipeline: Pipeline) -> None:
+    """Who polls for the end and then reads the fee must not read a part of it."""
+    start = midnight()
+    use = pipeline.use(start, start + HOUR, 3)
+    (run,) = pipeline.spool.runs
+    frame = pipeline.spool.batch(records_of(use), ends=[(run, start + HOUR)])
+    await deliver(pipeline.ingest.port, pipeline.spool, [frame])
+    settled = "SELECT ended_at, settled_at IS NOT NULL FROM run"
+    assert pipeline.database.execute(settled).fetchall() == [(start + HOUR, False)]
+    await pipeline.rate()
+    assert pipeline.database.execute(settled).fetchall() == [(start + HOUR, True)]
 
 
 async def test_several_meters_of_an_item_make_one_bill(pipeline: Pipeline) -> None:
