@@ -31,6 +31,7 @@ from agent.spool import Spool
 from agent.state import Meters, Moment, NodeState, dump, load, take_draft
 
 _DRAIN_SECONDS = 3.0
+_WATCHDOG_MS = 20_000  # the service manager waits for a minute
 _JITTER_MS = 10  # less than this is no suspension but two clocks read one after the other
 _NUMBERS_PER_FRAME = 20  # bits: no frame defines more runs and meters
 _LOGGER = logging.getLogger(__name__)
@@ -126,7 +127,8 @@ class Daemon:
             now_ms = self._clock.now_ms()
             look = self._schedule.due(now_ms)
             if look is None:
-                if self._waker.wait(self._schedule.wait_ms(now_ms)):
+                self._notifier.watchdog()
+                if self._waker.wait(min(self._schedule.wait_ms(now_ms), _WATCHDOG_MS)):
                     self._schedule.note_event(self._clock.now_ms())
                 if self._uplink.lost_stream is None:
                     continue
@@ -138,7 +140,6 @@ class Daemon:
             if not is_ready:
                 self._notifier.ready()
                 is_ready = True
-            self._notifier.watchdog()
 
     def _watch(self) -> None:
         """Hear of what happens in the jobs directories, which may come and go."""
@@ -202,6 +203,7 @@ class Daemon:
 
     def _on_durable(self, ended: Mapping[str, Collection[RunKey]]) -> None:
         self._uplink.wake()
+        self._notifier.watchdog()  # to tell the usage of a week takes many frames
         lasting = {
             provider: [key for key in keys if key not in self.state.live]
             for provider, keys in ended.items()

@@ -33,16 +33,19 @@ class Finished:
 
 
 def end_of(live: LiveRun, ended_at_ms: int, moment: Moment) -> int:
-    """Put a provider's end into agent time.
+    """Put a provider's end into agent time; never later than now.
 
-    `exec` counts from its start, so its end has moved with the run; a scheduler reads the
-    wall clock. Whichever fits what is known of the run is meant.
+    A provider may learn of an end late (an epilog), so it may lie before its own last
+    answer. After a step of the clock it is ambiguous: `exec` counts from its start, so
+    its end has moved with the run; a scheduler reads the wall clock. Whichever fits what
+    is known of the run is meant.
     """
+    moved_ms, wall_ms = ended_at_ms + live.shift_ms, ended_at_ms + moment.lead_ms
     earliest_ms = live.alive_at_ms - _TOLERANCE_MS
-    for candidate in (ended_at_ms + live.shift_ms, ended_at_ms + moment.lead_ms):
-        if earliest_ms <= candidate <= moment.latest_ms:
-            return candidate
-    return max(live.alive_at_ms, min(ended_at_ms + live.shift_ms, moment.latest_ms))
+    for candidate_ms in (moved_ms, wall_ms):
+        if earliest_ms <= candidate_ms <= moment.latest_ms:
+            return candidate_ms
+    return min(moved_ms, moment.latest_ms)
 
 
 def last_reading(

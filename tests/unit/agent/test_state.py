@@ -378,14 +378,27 @@ def test_an_end_by_the_wall_clock_is_understood_after_a_step() -> None:
     assert total(node.told.of(CPU), "length_ms") == 24_000
 
 
-@pytest.mark.parametrize(("ended_ms", "billed_ms"), [(-HOUR_MS, 20_000), (HOUR_MS, 30_005)])
-def test_an_impossible_end_is_put_where_it_can_be(ended_ms: int, billed_ms: int) -> None:
-    """Not before the run was last seen alive, not after now."""
-    node = Node()
-    node.tick(job())
-    node.tick(job())
+@pytest.mark.parametrize(
+    ("ended_ms", "billed_ms"), [(-HOUR_MS, 20_000), (12_000, 20_000), (HOUR_MS, 30_005)]
+)
+def test_an_end_is_put_where_it_can_be(ended_ms: int, billed_ms: int) -> None:
+    """Not before what was read of the run, not after now."""
+    node, run = Node(), job()
+    node.tick(run)
+    node.tick(run, readings={**cpu_of(run, 1), **mem_of(run, 1)})
     node.tick(job(ended_at_ms=START_MS + ended_ms))
     assert total(node.told.of(CPU), "length_ms") == billed_ms
+    assert total(node.told.of(MEM), "length_ms") == billed_ms
+
+
+def test_an_end_that_is_learned_of_late_is_exact_where_nothing_was_read() -> None:
+    """An epilog names the end minutes after it; an answer that it lives is no reading."""
+    node = Node()
+    for _ in range(5):
+        node.tick(job())
+    node.tick(job(ended_at_ms=START_MS + 12_000))
+    assert total(node.told.of(CPU), "length_ms") == 12_000
+    assert node.told.ends == {1: START_MS + 12_000}
 
 
 def test_a_run_that_began_while_agent_time_was_ahead_is_moved_as_a_whole() -> None:
