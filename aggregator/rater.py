@@ -32,6 +32,7 @@ _LIST_PRICE_BOUNDARIES = query("list_price_boundaries")
 _CREATE_BILLS = query("create_bills")
 _RATE_GROUPS = query("rate_groups")
 _MARK_GROUPS_RATED = query("mark_groups_rated")
+_SETTLE_RUNS = query("settle_runs")
 _GET_RATER_LAG = query("get_rater_lag")
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -179,6 +180,7 @@ async def _rate(cursor: AsyncCursor[TupleRow], groups: Sequence[Group]) -> dict[
         )
         unpriced = _unpriced(await cursor.fetchone())
     await cursor.execute(_MARK_GROUPS_RATED, {"ingest_group_ids": ids})
+    await cursor.execute(_SETTLE_RUNS, {"ingest_group_ids": ids})
     return unpriced
 
 

@@ -105,7 +105,7 @@ async def _store_batches(
     resolved = await resolve(cursor, taken, defining)
     await _insert_batches(cursor, taken, groups)
     await _copy_usage(cursor, taken, groups, resolved)
-    await _end_runs(cursor, taken, resolved)
+    await _end_runs(cursor, taken, groups, resolved)
     return resolved
 
 
@@ -195,19 +195,24 @@ def _complete(known: Int64s, numbers: Sequence[int], result: Resolved) -> Int64s
 
 
 async def _end_runs(
-    cursor: Cursor, taken: Sequence[BatchItem], resolved: Sequence[Resolved]
+    cursor: Cursor,
+    taken: Sequence[BatchItem],
+    groups: Sequence[IngestGroupId],
+    resolved: Sequence[Resolved],
 ) -> None:
     ends = {
-        result.runs[number].run_id: ended_at_ms
-        for item, result in zip(taken, resolved, strict=True)
+        result.runs[number].run_id: (from_ms(ended_at_ms), group_id)
+        for item, group_id, result in zip(taken, groups, resolved, strict=True)
         for number, ended_at_ms in item.decoded.run_ends.items()
     }
     if ends:
+        run_ids = sorted(ends)
         await cursor.execute(
             _END_RUNS,
             {
-                "run_ids": sorted(ends),
-                "ended_ats": [from_ms(ends[run_id]) for run_id in sorted(ends)],
+                "run_ids": run_ids,
+                "ended_ats": [ends[run_id][0] for run_id in run_ids],
+                "ingest_group_ids": [ends[run_id][1] for run_id in run_ids],
             },
         )
 

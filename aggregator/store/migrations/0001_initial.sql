@@ -102,9 +102,13 @@ CREATE TABLE run (
     kind text NOT NULL,
     started_at timestamptz NOT NULL,
     ended_at timestamptz,
+    ended_group_id bigint,                  -- the group that brought the end
+    settled_at timestamptz,                 -- that group is rated: only now is the run shown as
+                                            -- stopped, so who waits for it sees the whole bill
     CONSTRAINT run_node_id_run_key_key UNIQUE (node_id, run_key)
 );
-CREATE INDEX run_live_idx ON run (cluster, job_id) WHERE ended_at IS NULL;
+CREATE INDEX run_live_idx ON run (cluster, job_id) WHERE settled_at IS NULL;
+CREATE INDEX run_ended_group_id_idx ON run (ended_group_id) WHERE settled_at IS NULL;
 
 -- What decides the price of a meter: a price is looked up once per class, not per record.
 CREATE TABLE price_class (

@@ -26,7 +26,7 @@ SELECT
     coalesce((
         SELECT true FROM run JOIN node USING (node_id)
         WHERE run.cluster = bill.cluster AND run.job_id = bill.job_id
-            AND run.ended_at IS NULL AND node.last_seen_at > now() - %(lost_after)s::interval
+            AND run.settled_at IS NULL AND node.last_seen_at > now() - %(lost_after)s::interval
         LIMIT 1
     ), false) AS is_running
 FROM bill LEFT JOIN ratio USING (ratio_id)
@@ -38,7 +38,7 @@ WHERE (%(user_id)s::uuid IS NULL OR bill.user_id = %(user_id)s)
     AND (%(is_running)s::boolean IS NULL OR %(is_running)s = EXISTS (
         SELECT FROM run JOIN node USING (node_id)
         WHERE run.cluster = bill.cluster AND run.job_id = bill.job_id
-            AND run.ended_at IS NULL AND node.last_seen_at > now() - %(lost_after)s::interval
+            AND run.settled_at IS NULL AND node.last_seen_at > now() - %(lost_after)s::interval
     ))
 ORDER BY bill.started_at DESC, bill.job_id, bill.type, bill.bill_id;
 
@@ -55,7 +55,7 @@ WHERE bill.is_unpriced
     AND (%(is_running)s::boolean IS NULL OR %(is_running)s = EXISTS (
         SELECT FROM run JOIN node USING (node_id)
         WHERE run.cluster = bill.cluster AND run.job_id = bill.job_id
-            AND run.ended_at IS NULL AND node.last_seen_at > now() - %(lost_after)s::interval
+            AND run.settled_at IS NULL AND node.last_seen_at > now() - %(lost_after)s::interval
     ));
 
 -- name: list_users
@@ -68,7 +68,7 @@ SELECT
     node.first_seen_at, node.last_seen_at,
     node.last_seen_at > now() - %(lost_after)s::interval AS is_alive,
     count(DISTINCT (run.cluster, run.job_id)) FILTER (WHERE run.run_id IS NOT NULL) AS live_jobs
-FROM node LEFT JOIN run ON run.node_id = node.node_id AND run.ended_at IS NULL
+FROM node LEFT JOIN run ON run.node_id = node.node_id AND run.settled_at IS NULL
 GROUP BY node.node_id
 ORDER BY node.name;
 

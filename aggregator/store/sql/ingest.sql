@@ -156,8 +156,9 @@ FROM STDIN (FORMAT BINARY);
 -- name: end_runs
 -- The first end that was said stays.
 UPDATE run
-SET ended_at = greatest(said.ended_at, run.started_at)
-FROM unnest(%(run_ids)s::bigint[], %(ended_ats)s::timestamptz[]) AS said (run_id, ended_at)
+SET ended_at = greatest(said.ended_at, run.started_at), ended_group_id = said.group_id
+FROM unnest(%(run_ids)s::bigint[], %(ended_ats)s::timestamptz[], %(ingest_group_ids)s::bigint[])
+    AS said (run_id, ended_at, group_id)
 WHERE run.run_id = said.run_id AND run.ended_at IS NULL;
 
 -- name: move_marks

@@ -191,6 +191,11 @@ SELECT
 UPDATE ingest_group SET rated_at = clock_timestamp()
 WHERE ingest_group_id = ANY (%(ingest_group_ids)s::bigint[]);
 
+-- name: settle_runs
+-- Of the runs whose end came with the groups, all usage is rated now.
+UPDATE run SET settled_at = clock_timestamp()
+WHERE settled_at IS NULL AND ended_group_id = ANY (%(ingest_group_ids)s::bigint[]);
+
 -- name: get_rater_lag
 -- Seconds since the oldest group that could be rated came; null: none waits.
 SELECT extract(epoch FROM clock_timestamp() - min(created_at))::float8

@@ -39,12 +39,13 @@ class Rows:
         )
 
     def run(self, job_id: str, *, node_id: int | None = None, is_live: bool = False) -> int:
-        """A run of a job of cluster c1; its number."""
+        """A run of a job of cluster c1, rated to its end unless it lives; its number."""
+        ended_at = None if is_live else NOON + timedelta(hours=1)
         return self._number(
             """
             INSERT INTO run (node_id, run_key, provider, cluster, job_id, job_name, user_id,
-                vc, project, namespace, kind, started_at, ended_at)
-            VALUES (%s, %s, 'files', 'c1', %s, 'name', %s, 'vc1', '', '', 'job', %s, %s)
+                vc, project, namespace, kind, started_at, ended_at, settled_at)
+            VALUES (%s, %s, 'files', 'c1', %s, 'name', %s, 'vc1', '', '', 'job', %s, %s, %s)
             RETURNING run_id
             """,
             node_id or self.node(),
@@ -52,7 +53,8 @@ class Rows:
             job_id,
             NO_USER,
             NOON,
-            None if is_live else NOON + timedelta(hours=1),
+            ended_at,
+            ended_at,
         )
 
     def bill(
