@@ -1,6 +1,7 @@
 """`make run` as a fixture: brought up once a module, stopped with Ctrl-C at its end."""
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,4 +31,5 @@ def make_run() -> Iterator[Product]:
     finally:
         code = product.stop()
         shutil.rmtree(folder)
-    assert code in {0, 2, 130}, product.log
+    assert code in {0, 2, 130, -signal.SIGINT}, product.log
+    assert product.log.rstrip().endswith("stopped")
