@@ -1,12 +1,14 @@
 """The gRPC server: its limits, its port, and the tasks behind it."""
 
 import asyncio
+import errno
+import socket
 from typing import Final, Self
 
 import grpc.aio
 
 from aggregator.clock import Clock
-from aggregator.errors import PortTakenError
+from aggregator.errors import NodemeterError, PortTakenError
 from aggregator.ingest.commit import Committer
 from aggregator.ingest.hello import Registrar
 from aggregator.ingest.receive import Receiver
@@ -46,7 +48,8 @@ class IngestServer:
     async def start(self) -> None:
         """Listen. Raises `PortTakenError`."""
         host, port = self._settings.host, self._settings.port
-        address = f"[{host}]:{port}" if ":" in host.strip("[]") else f"{host}:{port}"
+        _check_free(host, port)
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
@@ -81,6 +84,21 @@ class IngestServer:
     async def __aexit__(self, *_error: object) -> None:
         """Stop."""
         await self.stop()
+
+
+def _check_free(host: str, port: int) -> None:
+    """Say why a port cannot be had; gRPC says only that it cannot, and its core logs by itself."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortTakenError(host=host, port=port, section="grpc") from error
+            raise NodemeterError(
+                f"[grpc] cannot listen on {host} port {port}: {error.strerror}"
+            ) from error
 
 
 def _options(max_message_bytes: int) -> list[tuple[str, int]]:

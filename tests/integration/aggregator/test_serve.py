@@ -21,6 +21,13 @@ from tests.integration.aggregator.agents import Spool, Use, deliver, recent, rec
 COMMAND = [sys.executable, "-m", "aggregator"]
 
 
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("NODEMETER_")]:
+        monkeypatch.delenv(name)
+
+
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.socket() as probe:
