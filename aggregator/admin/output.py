@@ -8,6 +8,7 @@ numbers keep all their digits.
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,11 @@ def show_table(rows: Sequence[Record], columns: Sequence[Column]) -> None:
 
 def console_for_output() -> Console:
     """Rich's view of standard output: colours on a terminal only, unless NO_COLOR."""
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
+    return Console(
+        width=None if sys.stdout.isatty() else _PIPE_WIDTH,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        highlight=False,
+    )
 
 
 def print_line(text: str) -> None:

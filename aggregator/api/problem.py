@@ -79,7 +79,7 @@ def render(problem: Problem, request_id: str) -> web.Response:
 
 
 def translated(error: web.HTTPException) -> Problem:
-    """Aiohttp's own errors (no such route, wrong method, body too large) as problems."""
+    """Aiohttp's own errors (no such route, wrong method) as problems."""
     status = HTTPStatus(error.status)
     match status:
         case HTTPStatus.NOT_FOUND:
@@ -87,7 +87,5 @@ def translated(error: web.HTTPException) -> Problem:
         case HTTPStatus.METHOD_NOT_ALLOWED:
             allow = error.headers.get("Allow", "")
             return Problem(status, f"this path answers to {allow} only", headers={"Allow": allow})
-        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return Problem(status, "the body is larger than this path takes")
         case _:
             return Problem(status, error.reason or status.phrase)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -91,11 +91,17 @@ class Api:
 
 
 @asynccontextmanager
-async def served(pool: Pool, http: HttpSettings | None = None) -> AsyncGenerator[Api]:
-    """The application on a port of its own."""
+async def served(
+    pool: Pool,
+    http: HttpSettings | None = None,
+    *,
+    prepare: Callable[[web.Application], None] = lambda _: None,
+) -> AsyncGenerator[Api]:
+    """The application on a port of its own; `prepare` may add to it before it starts."""
     metrics = Metrics()
-    settings = Settings(http=http or HttpSettings())
-    runner = build_runner(build_app(settings, pool, metrics))
+    app = build_app(Settings(http=http or HttpSettings()), pool, metrics)
+    prepare(app)
+    runner = build_runner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -1,11 +1,14 @@
 """Claims about the `nodemeter` command, run as a user does against a served application."""
 
 import asyncio
+import contextlib
 import json
 import os
+import pty
 import re
 import socket
 import sys
+import tty
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -358,3 +361,59 @@ async def test_a_reader_that_leaves_early_is_no_error(api: Api, rows: Rows) -> N
     )
     _, err = await process.communicate()
     assert err == b""
+
+
+async def on_terminal(api: Api, *words: str, typed: str = "", **environment: str) -> Done:
+    """The command with a terminal for input and output, on which something is typed."""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    kept = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "TERM"}}
+    process = await asyncio.create_subprocess_exec(
+        COMMAND,
+        *("--url", url(api), *words),
+        env=kept | {"TERM": "xterm", "COLUMNS": "100"} | environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(theirs)
+    os.write(ours, typed.encode())
+    _, err = await process.communicate()
+    out = bytearray()
+    with contextlib.suppress(OSError):  # the terminal is gone when its last user is
+        while piece := os.read(ours, 65_536):
+            out += piece
+    os.close(ours)
+    assert process.returncode is not None
+    return Done(status=process.returncode, out=out.decode(), err=err.decode())
+
+
+async def test_whoever_sits_at_a_terminal_is_asked(api: Api, tmp_path: Path) -> None:
+    """Before a price is deleted or a list applied; --yes answers."""
+    await nodemeter(api, "ratios", "set", "cpu", "1")
+    no = await on_terminal(api, "ratios", "delete", "cpu", typed="n\n")
+    assert (no.status, no.err.strip()) == (1, "nodemeter: nothing was deleted")
+    assert "Delete the price of cpu?" in no.out
+    assert (await on_terminal(api, "ratios", "delete", "cpu", typed="y\n")).status == 0
+    file = tmp_path / "prices.csv"
+    file.write_text("key,value\nmem,1\n")
+    no = await on_terminal(api, "ratios", "import", str(file), typed="n\n")
+    assert (no.status, "Apply 1 changes?" in no.out) == (1, True)
+    assert (await api.get("/api/Ratios")).json() == []
+    assert (await on_terminal(api, "ratios", "import", str(file), typed="y\n")).status == 0
+    assert (await on_terminal(api, "ratios", "delete", "mem", "--yes")).status == 0
+    assert (await api.get("/api/Ratios")).json() == []
+
+
+async def test_colours_are_for_terminals_alone(api: Api, rows: Rows) -> None:
+    """And not where NO_COLOR is set; what users wrote never acts there."""
+    rows.bill(job_name="\x1b[2Jé\n")
+    shown = await on_terminal(api, "bills")
+    assert "\x1b[1m" in shown.out
+    assert "\x1b[2J" not in shown.out
+    plain = await on_terminal(api, "bills", NO_COLOR="1")
+    assert "\x1b" not in plain.out
+    for form in ("json", "csv"):
+        shown = await on_terminal(api, "bills", "--output", form)
+        assert shown.out.isprintable() or "\x1b" not in shown.out
+    assert "\x1b" not in (await nodemeter(api, "bills")).out

@@ -7,6 +7,7 @@ from socket import gethostname
 
 import psycopg
 import pytest
+from aiohttp import web
 
 from aggregator.settings import HttpSettings
 from aggregator.store.pool import Pool
@@ -265,3 +266,29 @@ async def test_the_rows_fixture_is_on_the_same_database(rows: Rows, database_url
     rows.node("n1")
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT count(*) FROM node").fetchone() == (1,)
+
+
+async def test_what_nobody_foresaw_says_nothing_but_the_id(
+    pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log tells more; what took too long is to be tried again."""
+    raised: dict[str, Exception] = {
+        "bug": RuntimeError("secret"),
+        "slow": TimeoutError(),
+        "gone": web.HTTPGone(),
+    }
+
+    async def fail(request: web.Request) -> web.Response:
+        raise raised[request.query["why"]]
+
+    def add_route(app: web.Application) -> None:
+        app.router.add_get("/fail", fail)
+
+    async with served(pool, prepare=add_route) as api:
+        for why, status in (("bug", 500), ("slow", 503), ("gone", 410)):
+            answer = await api.get(f"/fail?why={why}")
+            assert (answer.status, answer.json()["status"]) == (status, status)
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert "secret" not in answer.text
+    (logged,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert vars(logged)["action"] == "request_failed"
