@@ -90,8 +90,7 @@ class Daemon:
             self.finish()
         finally:
             is_drained = self._uplink.stop(_DRAIN_SECONDS)
-            self._spool.close()
-            self._waker.close()
+            self.close()
             _LOGGER.info("the agent ends", extra={"action": "stop", "is_drained": is_drained})
 
     def stop(self) -> None:
@@ -118,6 +117,11 @@ class Daemon:
         if self._unblock() and self._follow_clock():
             self._account(Look.FULL)
             self._record(flush=True)
+
+    def close(self) -> None:
+        """Give the spool and all else back; idempotent. `run` does it at its end."""
+        self._spool.close()
+        self._waker.close()
 
     # The loop ----------------------------------------------------------------------------
 

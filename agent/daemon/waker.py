@@ -12,7 +12,7 @@ class Waker:
     """The one place where the daemon sleeps."""
 
     def __init__(self, watcher: Watcher) -> None:
-        """Listen to `watcher`, which stays its owner's."""
+        """Listen to `watcher`, and close it at the end."""
         self._watcher = watcher
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.poll()
@@ -38,6 +38,8 @@ class Waker:
         return bool(ready - {self._fd}) and bool(self._watcher.read_events())
 
     def close(self) -> None:
-        """Give the descriptor back; nobody waits any more."""
+        """Give the descriptors back; nobody waits any more. Idempotent."""
+        self._watcher.close()
         fd, self._fd = self._fd, -1
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)

@@ -30,7 +30,7 @@ One thread appends and prunes, another one fetches, marks and acks.
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,14 +70,17 @@ class Spool:
         self._random_bytes = random_bytes
         self._lock = threading.Lock()
         self._room = Room(directory, segment_bytes)
-        self._lock_fd = recover.take_lock(directory)
-        try:
-            self._head = recover.open_head(directory, random_bytes)
-            self._segments = recover.open_segments(directory, self.stream_id)
-            self.recovered = recover.recovered_from(self._segments, self._head.mark)
-        except OSError as error:
-            os.close(self._lock_fd)
-            raise SpoolError(f"the spool in {directory} cannot be opened: {error}") from error
+        with ExitStack() as opened:
+            self._lock_fd = recover.take_lock(directory)
+            opened.callback(os.close, self._lock_fd)
+            try:
+                self._head = recover.open_head(directory, random_bytes)
+                opened.callback(self._head.close)
+                self._segments = recover.open_segments(directory, self.stream_id)
+                self.recovered = recover.recovered_from(self._segments, self._head.mark)
+            except OSError as error:
+                raise SpoolError(f"the spool in {directory} cannot be opened: {error}") from error
+            opened.pop_all()
         mark, claimed = self._head.mark, self._segments.last_claimed
         self._last_sequence = max(claimed, mark.acked_through, mark.sent_through)
         self.counters.damages = self.recovered.damages

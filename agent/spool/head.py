@@ -56,8 +56,12 @@ class Head:
         staging = path.with_suffix(".new")
         fd = disk.allocate(staging, _SLOTS * SLOT_BYTES)
         head = cls(fd, mark)
-        head.store(mark)
-        disk.rename(staging, path)
+        try:
+            head.store(mark)
+            disk.rename(staging, path)
+        except OSError:
+            head.close()
+            raise
         return head
 
     @classmethod
@@ -67,7 +71,11 @@ class Head:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
-        data = disk.read_all(fd)
+        try:
+            data = disk.read_all(fd)
+        except OSError:
+            os.close(fd)
+            raise
         marks = [_decode(data[n * SLOT_BYTES : (n + 1) * SLOT_BYTES]) for n in range(_SLOTS)]
         valid = [(mark.generation, slot) for slot, mark in enumerate(marks) if mark]
         if not valid:

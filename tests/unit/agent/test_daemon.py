@@ -87,7 +87,7 @@ class Bench:
         """Leave everything as it is, and start another agent on what was written."""
         self.lives += 1
         target = copied(self.directory, self.tmp_path / f"spool-{self.lives}")
-        self.spool.close()
+        self.daemon.close()
         self.directory = target
         self.spool, self.daemon = self.start()
 
@@ -99,7 +99,7 @@ class Bench:
     def finish(self) -> None:
         """Stop in good order."""
         self.daemon.finish()
-        self.spool.close()
+        self.daemon.close()
 
     def records(self, type_: str = CPU) -> list[UsageRecord]:
         """All records of a type, in order."""
@@ -136,7 +136,7 @@ class Bench:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
-    bench.spool.close()
+    bench.daemon.close()
 
 
 def burn(bench: Bench, seconds: int, *, cpu_m: int = 250) -> None:
@@ -712,6 +712,7 @@ def test_a_disk_that_fails_ends_the_loop_with_its_reason(
         with pytest.raises(SpoolError, match="broken"), running(daemon) as thread:
             thread.join(30)
     assert link.calls == ["start", "stop 3"]
+    daemon.close()  # once more does no harm
     open_spool(tmp_path / "spool").close()
 
 
