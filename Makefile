@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 PROTO := proto/metering/v1/metering.proto
 GENERATED := $(PROTO:.proto=_pb2.py) $(PROTO:.proto=_pb2.pyi) $(PROTO:.proto=_pb2_grpc.py)
 
+# A make that a test starts is its own, with none of this one's flags.
+ALONE := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test coverage bench lint format types proto proto-check lock clean \
@@ -18,11 +21,11 @@ run: $(VENV)/.run-stamp ## meter this machine: TimescaleDB, aggregator and agent
 	@$(BIN)/python -m aggregator.quickstart
 
 test: $(VENV)/.dev-stamp ## run every test, on a real TimescaleDB (ARGS="-k spool" for some)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(ALONE) $(BIN)/python -m pytest $(ARGS)
 
 coverage: $(VENV)/.dev-stamp ## run every test and show which lines none of them runs
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(ALONE) $(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
 
