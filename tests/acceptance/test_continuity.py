@@ -43,7 +43,7 @@ def test_there_is_one_continuous_item(make_run: Product, survivor: Job) -> None:
     (item,) = make_run.items("Usages", "survivor", type="cpu")
     start, end = (datetime.fromisoformat(str(item[key])) for key in ("startTime", "endTime"))
     seconds = (end - start).total_seconds()
-    assert seconds == pytest.approx(survivor.wall_seconds, abs=0.1)
+    assert seconds == pytest.approx(survivor.said["lived_seconds"], abs=0.1)
     (row,) = details(make_run, "survivor")
     assert float(str(row["allocated"])) == pytest.approx(300 * seconds / 3600, rel=1e-9)
 
@@ -58,10 +58,10 @@ def test_the_cpu_total_is_the_kernels(make_run: Product, survivor: Job) -> None:
 def test_a_job_of_the_agents_absence_is_billed_when_it_comes_back(make_run: Product) -> None:
     """Started and ended while no agent lived: its file holds all that a bill needs."""
     with make_run.without("agent"):
-        job = make_run.launch("absent", "--cpu", "1", command=["sleep", "2"]).wait(30)
+        job = make_run.burn("absent", "--cpu", "2", seconds=2).wait(30)
     until("the item of absent", lambda: make_run.items("Usages", "absent", type="cpu"), seconds=90)
     (item,) = make_run.items("Usages", "absent", type="cpu")
-    assert item["usage"] == pytest.approx(1000 * job.wall_seconds / 3600, rel=0.05)
+    assert item["usage"] == pytest.approx(2000 * job.said["lived_seconds"] / 3600, rel=0.05)
     assert not item["isRunning"]
 
 

@@ -116,7 +116,7 @@ def day(make_run: Product) -> Day:
     watch = MemoryWatch(lambda: working_set_kib("burn"))
     watch.start()
     seen = until("burn to be shown as running", lambda: running_item(product, "burn"), seconds=75)
-    short = product.launch("short", "--cpu", "2", command=["sleep", "3"]).wait(30)
+    short = product.burn("short", "--cpu", "2", seconds=3).wait(30)
     product.cli("ratios", "set", "cpu", "20")
     doubled_at = datetime.fromisoformat(
         str(product.cli_json("ratios", "history", "cpu")[0]["startsAt"])
@@ -174,7 +174,7 @@ def test_the_duration_is_that_from_fork_to_wait(day: Day) -> None:
     """To 0.1 s, for the long job and for the one between two samples."""
     for job, name in ((day.burn, "burn"), (day.short, "short")):
         item = only(day.product.items("Usages", name, type="cpu"))
-        assert seconds_of(item) == pytest.approx(job.wall_seconds, abs=0.1)
+        assert seconds_of(item) == pytest.approx(job.said["lived_seconds"], abs=0.1)
 
 
 def test_used_cpu_is_the_kernels_own_count(day: Day) -> None:
@@ -202,7 +202,7 @@ def detail(product: Product, job: str, type_: str) -> list[Item]:
 def test_the_short_job_is_billed_for_its_true_duration(day: Day) -> None:
     """3 s at 2 cores between two samples of 10 s: allocation needs no sample."""
     item = only(day.product.items("Usages", "short", type="cpu"))
-    expected = 2000 * day.short.wall_seconds / 3600
+    expected = 2000 * day.short.said["lived_seconds"] / 3600
     assert item["usage"] == pytest.approx(expected, rel=0.1 / 3)
 
 
