@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Generator, Mapping
@@ -115,6 +117,32 @@ async def test_it_serves_from_the_wire_to_the_bill_and_stops_cleanly(
         assert process.stderr is not None
         lines = process.stderr.read().splitlines()
         assert all(line.startswith("time=") for line in lines)
+
+
+def test_it_brings_a_database_of_its_own_and_ends_with_it(software_dir: Path) -> None:
+    """The default: embedded. When that server dies, whoever supervises us starts both anew."""
+    folder = Path(tempfile.mkdtemp(prefix="nodemeter-test-"))
+    folder.chmod(0o755)
+    shutil.copytree(software_dir, folder / "timescaledb", symlinks=True)
+    environ = {**environment("embedded"), "NODEMETER_DATABASE_STATE_DIR": str(folder)}
+    try:
+        with serving(environ) as process:
+            poll(lambda: is_ready(environ) or process.poll() is not None)
+            pid = int((folder / "postgres/data/postmaster.pid").read_text().split()[0])
+            os.kill(pid, signal.SIGQUIT)
+            assert process.wait(60) == 1
+            assert process.stderr is not None
+            assert "the embedded database has ended" in process.stderr.read()
+    finally:
+        shutil.rmtree(folder)
+
+
+def is_ready(environ: Mapping[str, str]) -> bool:
+    """Whether it serves."""
+    try:
+        return "ready" in get(environ, "/readyz")
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(("section", "other"), [("HTTP", "GRPC"), ("GRPC", "HTTP")])

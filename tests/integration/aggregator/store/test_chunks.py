@@ -1,5 +1,6 @@
 """Chunks are there before they are needed, and go when their usage is old and rated."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -13,6 +14,7 @@ from aggregator.metrics import Metrics
 from aggregator.settings import RetentionSettings
 from aggregator.store.chunks import add_chunks, drop_expired_chunks
 from aggregator.store.pool import Pool
+from tests.integration.aggregator.agents import wait_until
 
 Database = psycopg.Connection[TupleRow]
 DAY = timedelta(days=1)
@@ -97,3 +99,17 @@ async def test_maintenance_does_all_of_it(pool: Pool, database: Database) -> Non
     value = metrics.registry.get_sample_value
     assert value("nodemeter_aggregator_dropped_chunks_total") == 1
     assert value("nodemeter_aggregator_unpriced_items") == 0
+
+
+async def test_maintenance_goes_on_after_a_failure(pool: Pool, database: Database) -> None:
+    """It counts it and tries again, in time."""
+    metrics = Metrics()
+    database.execute("ALTER TABLE bill RENAME TO elsewhere")
+    task = asyncio.create_task(Maintenance(pool, RetentionSettings(), metrics).run())
+    value = metrics.registry.get_sample_value
+    try:
+        await wait_until(lambda: value("nodemeter_aggregator_maintenance_errors_total") == 1)
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

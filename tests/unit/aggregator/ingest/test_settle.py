@@ -84,6 +84,21 @@ def test_a_repeat_is_told_from_a_conflict_by_its_digest() -> None:
     assert (result.replayed, result.conflicting) == ([same], [other])
 
 
+def test_a_repeat_of_what_is_not_durable_is_astray() -> None:
+    """A restored database forgot it: the node must say Hello and learn the mark."""
+    late = repeat(session(), 3)
+    result = settle([late], marks(2), {})
+    assert result.astray == [late]
+    assert result.answered == []
+
+
+def test_a_sign_of_life_settles_nothing() -> None:
+    """It moves no mark."""
+    result = settle([PulseItem(session=session())], marks(2), {})
+    assert result.acked_through == {STREAM: 2}
+    assert result.moved == set()
+
+
 def test_a_sequence_in_a_declared_gap_conflicts() -> None:
     """The node said that it was lost; what comes now is kept aside."""
     own = session()
