@@ -15,7 +15,7 @@ ALONE := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
 	install-agent install-aggregator uninstall-agent uninstall-aggregator
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' Makefile
 
 run: $(VENV)/.run-stamp ## meter this machine: TimescaleDB, aggregator and agent; Ctrl-C stops them
 	@$(BIN)/python -m aggregator.quickstart

@@ -82,7 +82,7 @@ def batch(
 
 def call(channel: grpc.aio.Channel, requests: AsyncIterator[bytes]) -> AsyncIterable[bytes]:
     """Open the stream; what is not typed in the stubs stays in here."""
-    method = channel.stream_stream(METHOD, bytes, bytes)
+    method = channel.stream_stream(METHOD, bytes, bytes)  # pyright: ignore[reportUnknownVariableType]
     return method(requests)  # pyright: ignore[reportUnknownVariableType]  open in the stubs
 
 

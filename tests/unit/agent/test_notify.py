@@ -101,7 +101,7 @@ def test_an_overflow_is_flagged(tmp_path: Path, watcher: Watcher) -> None:
     watcher.add(tmp_path)
     for index in range(limit // 2 + 10):  # create and delete: two events each
         os.close(os.open(f"{tmp_path}/{index}", os.O_CREAT | os.O_RDONLY))
-        os.unlink(f"{tmp_path}/{index}")
+        Path(f"{tmp_path}/{index}").unlink()
     assert EventKind.OVERFLOW in {kind for kind, _ in events(watcher)}
     watcher.close()
 
