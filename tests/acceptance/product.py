@@ -153,9 +153,9 @@ class Product(Client):
         def is_ready() -> bool:
             assert self.process is not None
             assert self.process.poll() is None, self.read_log()
-            return self.is_ready()
+            return self.is_ready() and (self.state_dir / "pids.json").exists()
 
-        until("/readyz of make run", is_ready, seconds=seconds)
+        until("make run to be up", is_ready, seconds=seconds)
 
     def read_log(self) -> str:
         return (self.state_dir / "make-run.log").read_text()
