@@ -129,6 +129,8 @@ class TrackedFile:
             return life
         if is_held(self.path):
             return life
+        if self.run is not None and self.run.ended_at_ms is not None:
+            return self.run  # it is over, by a clock that is ahead of ours
         if self._seen_ms is not None:
             self._died_ms = max(self._seen_ms, life.started_at_ms)
             return replace(life, ended_at_ms=self._died_ms)

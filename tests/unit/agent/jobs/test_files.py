@@ -286,6 +286,20 @@ def test_an_end_in_the_future_is_not_an_end_yet(node: Node) -> None:
     assert node.runs()["a"].ended_at_ms == end
 
 
+def test_an_end_by_a_clock_ahead_of_ours_is_taken_with_its_last_reading(node: Node) -> None:
+    """After a step back `exec` still counts from its start: its CPU total must not be lost."""
+    node.populate("/nodemeter/a")
+    node.write(cgroup="/nodemeter/a")
+    assert node.runs()["a"].ended_at_ms is None
+    end = node.now_ms + HOUR_MS
+    node.write(cgroup="/nodemeter/a", ended_at=stamp(end), cpu_usec=2_500_000)
+    assert node.runs()["a"].ended_at_ms is None
+    node.populate("/nodemeter/a", populated=False)
+    run = node.runs()["a"]
+    assert run.ended_at_ms == end
+    assert run.final[ResourceType.CPU].value == 2_500_000
+
+
 def test_an_emptied_cgroup_ends_the_run_when_last_seen_alive(node: Node) -> None:
     """`exec` was killed: the run lives as long as its processes, to the last look."""
     node.populate("/jobs/a")
