@@ -19,6 +19,7 @@ from tests.integration.aggregator.agents import (
     records_of,
     wait_until,
 )
+from tests.integration.aggregator.sessions import kill_waiting, waiting
 
 Database = psycopg.Connection[TupleRow]
 HOUR = timedelta(hours=1)
@@ -124,18 +125,6 @@ async def test_an_unknown_outcome_is_resolved_by_the_mark(
     assert metrics.registry.get_sample_value("nodemeter_aggregator_ingest_errors_total") == 1
 
 
-def kill_waiting(database: Database) -> int:
-    """End the sessions of this database that wait for a lock; how many."""
-    row = database.execute(
-        """
-        SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock'
-        """
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
 async def test_a_deadlock_is_tried_again_and_nobody_notices(
     ingest: IngestServer, database: Database, metrics: Metrics
 ) -> None:
@@ -154,18 +143,6 @@ async def test_a_deadlock_is_tried_again_and_nobody_notices(
         await client.acked(1)
     assert metrics.registry.get_sample_value("nodemeter_aggregator_ingest_errors_total") == 0
     assert database.execute("SELECT acked_through FROM stream").fetchone() == (1,)
-
-
-def waiting(database: Database) -> int:
-    """How many sessions of this database wait for a lock."""
-    row = database.execute(
-        """
-        SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock'
-        """
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 async def test_a_hello_is_told_to_come_back_when_the_database_fails(

@@ -17,6 +17,8 @@ KEYS = {
     r"gpu:odd\:na\\me\@x@v\@c": "5",
     "cpu": "6",
     "weird key": "7",
+    "gpu:B200": "8",
+    "gpu@vc3": "9",
 }
 
 
@@ -30,6 +32,8 @@ KEYS = {
         ("A100", "vc1", 3),
         (None, "vc1", 3),
         ("NVIDIA H200", "vc1", 4),
+        ("B200", "vc2", 8),
+        ("B200", "vc3", 9),
         (r"odd:na\me@x", "v@c", 5),
     ],
 )

@@ -13,6 +13,7 @@ from aggregator.settings import RaterSettings
 from proto.metering.v1 import metering_pb2 as pb
 from tests.integration.aggregator.agents import deliver, records_of, wait_until
 from tests.integration.aggregator.rater.pipeline import Pipeline, midnight
+from tests.integration.aggregator.sessions import kill_waiting, waiting
 
 HOUR = timedelta(hours=1)
 
@@ -101,21 +102,10 @@ async def test_no_price_changes_while_a_round_runs(pipeline: Pipeline) -> None:
     with pipeline.database.transaction():
         pipeline.database.execute("SELECT pg_advisory_xact_lock(%s)", (PRICE_LOCK,))
         round_ = asyncio.create_task(pipeline.rate())
-        await wait_until(lambda: _waiting(pipeline) == 1)
+        await wait_until(lambda: waiting(pipeline.database) == 1)
         pipeline.ratio("cpu", "7", start)
     assert await round_ == 60
     assert pipeline.bills()[0].fee == 7
-
-
-def _waiting(pipeline: Pipeline) -> int:
-    row = pipeline.database.execute(
-        """
-        SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock'
-        """
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 async def test_one_rater_at_a_time(pipeline: Pipeline) -> None:
@@ -145,23 +135,12 @@ async def test_a_round_that_dies_has_done_nothing(pipeline: Pipeline) -> None:
     with pipeline.database.transaction():
         pipeline.database.execute("LOCK TABLE charge IN ACCESS EXCLUSIVE MODE")
         round_ = asyncio.create_task(pipeline.rate())
-        await wait_until(lambda: _kill_waiting(pipeline) == 1)
+        await wait_until(lambda: kill_waiting(pipeline.database) == 1)
         with pytest.raises(psycopg.OperationalError):
             await round_
     assert pipeline.bills() == []
     await pipeline.rate()
     assert [bill.usage for bill in pipeline.bills()] == [1]
-
-
-def _kill_waiting(pipeline: Pipeline) -> int:
-    row = pipeline.database.execute(
-        """
-        SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock'
-        """
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 async def test_a_charge_without_its_bill_is_undone(pipeline: Pipeline) -> None:

@@ -15,6 +15,7 @@ from aggregator.settings import RetentionSettings
 from aggregator.store.chunks import add_chunks, drop_expired_chunks
 from aggregator.store.pool import Pool
 from tests.integration.aggregator.agents import wait_until
+from tests.integration.aggregator.sessions import waiting
 
 Database = psycopg.Connection[TupleRow]
 DAY = timedelta(days=1)
@@ -80,14 +81,24 @@ async def test_usage_that_is_not_rated_is_never_dropped(pool: Pool, database: Da
 async def test_late_usage_cannot_slip_in_while_chunks_are_dropped(
     pool: Pool, database: Database
 ) -> None:
-    """An ingest that is under way is waited for, not overtaken; in vain, another time."""
+    """An ingest that is under way is waited for, and what it brought is seen."""
     add_usage(database, utc_now() - 30 * DAY, is_rated=True)
     with database.transaction():
         add_usage(database, utc_now() - 30 * DAY, is_rated=False)
+        drop = asyncio.create_task(drop_expired_chunks(pool, usage_days=7))
+        await wait_until(lambda: waiting(database) == 1)
+    assert await drop == 0
+    assert database.execute("SELECT count(*) FROM usage").fetchone() == (2,)
+
+
+async def test_dropping_does_not_hold_up_a_long_ingest(pool: Pool, database: Database) -> None:
+    """It gives up after a while; another time will do."""
+    add_usage(database, utc_now() - 30 * DAY, is_rated=True)
+    with database.transaction():
+        add_usage(database, utc_now(), is_rated=False)
         with pytest.raises(errors.LockNotAvailable):
             await drop_expired_chunks(pool, usage_days=7)
-    assert await drop_expired_chunks(pool, usage_days=7) == 0
-    assert database.execute("SELECT count(*) FROM usage").fetchone() == (2,)
+    assert await drop_expired_chunks(pool, usage_days=7) == 1
 
 
 async def test_maintenance_does_all_of_it(pool: Pool, database: Database) -> None:
