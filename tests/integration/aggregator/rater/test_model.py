@@ -1,20 +1,23 @@
-"""The SQL rater and the pure model say the same of any timeline, in any order and batching."""
+"""The claim that the SQL rater and the pure model state the same rules.
 
-import asyncio
+Random timelines of usage, prices and methods are rated by both, the SQL one in random
+groups and rounds; every charge and every bill must be equal.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
-from uuid import UUID
+from uuid import uuid5
 
 import psycopg
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg.rows import TupleRow
 
 from aggregator.metrics import Metrics
-from aggregator.model import BillId, MeterId, Method, RatioId, ResourceType
+from aggregator.model import NAMESPACE, BillId, MeterId, Method, RatioId, ResourceType
 from aggregator.rater import rate_pending
 from aggregator.rating.rate import (
     Bill,
@@ -26,291 +29,265 @@ from aggregator.rating.rate import (
     rate,
     total,
 )
-from aggregator.rating.ratio import RatioKey
+from aggregator.rating.ratio import parse
 from aggregator.store.pool import open_pool
+from tests.integration.aggregator.rows import Rows
 
-START = datetime(2026, 2, 6, 22, 0, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
-MINUTES = 150
-TABLES = (
-    b"usage", b"charge", b"bill", b"ingest_group", b"meter", b"price_class", b"run", b"node",
-    b"ratio", b"method",
-)  # fmt: skip
-MODELS, VCS = (None, "A", "B"), ("v", "w")
-FOREVER = START + timedelta(days=3650)
+START = datetime(2026, 2, 6, 22, 30, tzinfo=UTC)
+MINUTES = st.sampled_from([0, 28, 29, 30, 31, 88, 89, 90, 91])  # about 23:00 and midnight
+TYPES = [ResourceType.CPU, ResourceType.MEM, ResourceType.GPU]
+KEYS = [
+    "cpu", "mem", "gpu", "gpu:A", "gpu:B", "gpu@v1", "cpu@v1", "cpu:A@v2", "gpu:A@v1", "tokens",
+]  # fmt: skip
+VALUES = st.sampled_from(["0", "0", "1", "0.1", "2.5", "0.0009765625", "123456789.123456789"])
+QUANTITIES = st.integers(0, 10**6) | st.sampled_from([10**13, 2**62 // 200])
+
+
+def minute(number: int) -> datetime:
+    """The n-th minute of the timeline."""
+    return START + timedelta(minutes=number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """What was used, what it cost then, and how it arrived."""
+    """What both raters are given; the records in groups, rated after each round of groups."""
 
-    meters: dict[MeterId, Meter]
-    records: list[Record]
-    ratios: list[RatioVersion]
-    methods: list[MethodVersion]
-    groups: list[list[int]]
-    """Which records came in which ingest group."""
-    rounds: list[int]
-    """How many groups had come before each rating."""
-    max_records: int
-
-
-def at(minute: int) -> datetime:
-    """An instant of the timeline."""
-    return START + minute * MINUTE
-
-
-@st.composite
-def meters(draw: st.DrawFn) -> dict[MeterId, Meter]:
-    """Some meters of some items; the meters of an item are of one class."""
-    classes = draw(
-        st.lists(
-            st.tuples(st.sampled_from(ResourceType), st.sampled_from(MODELS), st.sampled_from(VCS)),
-            min_size=1,
-            max_size=3,
-        )
-    )
-    found: dict[MeterId, Meter] = {}
-    for item, (type_, model, vc) in enumerate(classes, 1):
-        for _ in range(draw(st.integers(1, 2))):
-            number = MeterId(len(found) + 1)
-            found[number] = Meter(
-                meter_id=number, bill_id=BillId(UUID(int=item)), type=type_, model=model, vc=vc,
-                started_at=START,
-            )  # fmt: skip
-    return found
-
-
-QUANTITIES = st.one_of(st.integers(0, 1000), st.integers(0, 2**60))
-
-
-@st.composite
-def records(draw: st.DrawFn, meter_ids: Sequence[MeterId]) -> Record:
-    """Part of a minute of a meter."""
-    begin = draw(st.integers(0, 59_999))
-    length = draw(st.integers(1, 60_000 - begin))
-    started_at = at(draw(st.integers(0, MINUTES))) + timedelta(milliseconds=begin)
-    return Record(
-        meter_id=draw(st.sampled_from(meter_ids)),
-        started_at=started_at,
-        ended_at=started_at + timedelta(milliseconds=length),
-        allocated=draw(QUANTITIES),
-        used=draw(QUANTITIES),
-        effective=draw(QUANTITIES),
-        observed_ms=draw(st.integers(0, length)),
-    )
-
-
-@st.composite
-def versions(draw: st.DrawFn) -> list[tuple[datetime, datetime | None]]:
-    """Half-open ranges that do not overlap, on whole minutes, perhaps with gaps."""
-    edges = sorted(draw(st.sets(st.integers(-10, MINUTES), max_size=5)))
-    kept = [pair for pair in pairwise([*edges, MINUTES + 99]) if draw(st.integers(0, 3))]
-    return [(at(first), None if last > MINUTES else at(last)) for first, last in kept]
-
-
-@st.composite
-def ratios(draw: st.DrawFn) -> list[RatioVersion]:
-    """Versions of some keys."""
-    found: list[RatioVersion] = []
-    keys = [
-        RatioKey(type=type_, model=model, vc=vc)
-        for type_ in ResourceType
-        for model in MODELS
-        for vc in (None, *VCS)
-    ]
-    for key in draw(st.lists(st.sampled_from(keys), unique=True, max_size=12)):
-        found += [
-            RatioVersion(
-                ratio_id=RatioId(len(found) + offset),
-                key=key,
-                value=draw(st.decimals(0, 100, places=7)),
-                starts_at=starts_at,
-                ends_at=ends_at,
-            )
-            for offset, (starts_at, ends_at) in enumerate(draw(versions()), 1)
-        ]
-    return found
-
-
-@st.composite
-def methods(draw: st.DrawFn) -> list[MethodVersion]:
-    """For each type one method at any time."""
-    found: list[MethodVersion] = []
-    for type_ in ResourceType:
-        edges = [None, *map(at, sorted(draw(st.sets(st.integers(0, MINUTES), max_size=1)))), None]
-        found += [
-            MethodVersion(
-                type=type_, method=draw(st.sampled_from(Method)), starts_at=first, ends_at=last
-            )
-            for first, last in pairwise(edges)
-        ]
-    return found
+    meters: Sequence[Meter]
+    ratios: Sequence[RatioVersion]
+    keys: Sequence[str]
+    methods: Sequence[MethodVersion]
+    rounds: Sequence[Sequence[Sequence[Record]]]
 
 
 @st.composite
 def timelines(draw: st.DrawFn) -> Timeline:
-    """Any of it."""
-    own = draw(meters())
-    rows = draw(st.lists(records([*own]), max_size=25))
-    order = draw(st.permutations(range(len(rows))))
-    cuts = sorted(draw(st.sets(st.integers(0, len(rows)), max_size=6)))
-    edges = [0, *cuts, len(rows)]
-    groups = [order[first:last] for first, last in pairwise(edges)]
-    return Timeline(
-        meters=own,
-        records=rows,
-        ratios=draw(ratios()),
-        methods=draw(methods()),
-        groups=groups,
-        rounds=draw(st.lists(st.integers(0, len(groups)), max_size=3)),
-        max_records=draw(st.integers(1, 30)),
+    """Any timeline of at most three meters and two hours."""
+    meters = [_meter(draw, number) for number in range(1, draw(st.integers(1, 3)) + 1)]
+    ratios: list[RatioVersion] = []
+    keys: list[str] = []
+    for key in draw(st.lists(st.sampled_from(KEYS), unique=True, min_size=1, max_size=6)):
+        for version in _versions(draw, key, first=len(ratios) + 1):
+            ratios.append(version)
+            keys.append(key)
+    methods = [version for kind in ResourceType for version in _methods(draw, kind)]
+    rounds = draw(
+        st.lists(
+            st.lists(st.lists(_records(meters), max_size=8), min_size=1, max_size=3),
+            min_size=1,
+            max_size=3,
+        )
     )
+    return Timeline(meters=meters, ratios=ratios, keys=keys, methods=methods, rounds=rounds)
+
+
+def _meter(draw: st.DrawFn, number: int) -> Meter:
+    kind = draw(st.sampled_from(TYPES))
+    model = None if kind is ResourceType.MEM else draw(st.sampled_from(["A", "B"]))
+    vc = draw(st.sampled_from(["v1", "v2"]))
+    item = draw(st.integers(1, 2))  # meters of one class may share an item
+    bill_id = BillId(uuid5(NAMESPACE, f"{kind}{model}{vc}{item}"))
+    return Meter(
+        meter_id=MeterId(number), bill_id=bill_id, type=kind, model=model, vc=vc, started_at=START
+    )
+
+
+def _cuts(draw: st.DrawFn) -> list[int]:
+    return sorted(draw(st.lists(MINUTES, unique=True, min_size=1, max_size=4)))
+
+
+def _versions(draw: st.DrawFn, key: str, first: int) -> list[RatioVersion]:
+    cuts = _cuts(draw)
+    ends: list[int | None] = [*cuts[1:], None]
+    versions: list[RatioVersion] = []
+    for number, (start, until) in enumerate(zip(cuts, ends, strict=True), start=first):
+        kind = draw(st.sampled_from(["full", "full", "short", "empty"]))
+        end = {"full": until, "short": start + 1, "empty": start}[kind]
+        versions.append(
+            RatioVersion(
+                ratio_id=RatioId(number),
+                key=parse(key),
+                value=Decimal(draw(VALUES)),
+                starts_at=minute(start),
+                ends_at=None if end is None else minute(end),
+            )
+        )
+    return versions
+
+
+def _methods(draw: st.DrawFn, kind: ResourceType) -> list[MethodVersion]:
+    cuts = _cuts(draw) if draw(st.booleans()) else []
+    starts = [None, *map(minute, cuts)]
+    ends = [*map(minute, cuts), None]
+    return [
+        MethodVersion(type=kind, method=draw(st.sampled_from(Method)), starts_at=start, ends_at=end)
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def _records(meters: Sequence[Meter]) -> st.SearchStrategy[Record]:
+    @st.composite
+    def record(draw: st.DrawFn) -> Record:
+        start = draw(st.just(0) | st.integers(0, 59_999))
+        length = draw(st.just(60_000 - start) | st.integers(1, 60_000 - start))
+        at = minute(draw(MINUTES)) + timedelta(milliseconds=start)
+        return Record(
+            meter_id=draw(st.sampled_from(meters)).meter_id,
+            started_at=at,
+            ended_at=at + timedelta(milliseconds=length),
+            allocated=draw(QUANTITIES),
+            used=draw(QUANTITIES),
+            effective=draw(QUANTITIES),
+            observed_ms=draw(st.integers(0, length)),
+        )
+
+    return record()
 
 
 @settings(
-    max_examples=40,
+    max_examples=60,
     deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(timeline=timelines())
-def test_the_sql_and_the_model_agree(database_url: str, timeline: Timeline) -> None:
-    """To the last unit and the last digit, of every charge and every bill."""
-    with psycopg.connect(database_url, autocommit=True) as database:
-        reset(database, timeline)
-        asyncio.run(play(database_url, database, timeline))
-        charges = read_charges(database)
-        bills = read_bills(database)
-    expected = rate(timeline.records, timeline.meters, timeline.ratios, timeline.methods)
-    assert charges == expected
-    assert bills == total(expected, timeline.meters.values())
-
-
-async def play(url: str, database: psycopg.Connection[TupleRow], timeline: Timeline) -> None:
-    """Let the groups arrive, and rate after some of them and at the end."""
-    pool = await open_pool(url, max_size=2)
+@pytest.mark.timeout(300)
+async def test_the_rater_and_the_model_give_the_same_bills(
+    database_url: str, rows: Rows, timeline: Timeline
+) -> None:
+    """Whatever is used when, priced how, and in whatever order it arrives."""
+    database = rows.connection
+    _forget(database)
+    _put_prices(database, timeline)
+    _put_meters(rows, timeline)
+    pool = await open_pool(database_url)
     try:
-        for number, group in enumerate(timeline.groups):
-            if number in timeline.rounds:
-                await rate_pending(pool, Metrics(), max_records=timeline.max_records)
-            insert_group(database, timeline, group, number)
-        await rate_pending(pool, Metrics(), max_records=timeline.max_records)
+        _put_group(database, [])  # the definitions
+        for groups in timeline.rounds:
+            for records in groups:
+                _put_group(database, records)
+            await rate_pending(pool, Metrics())
+        await rate_pending(pool, Metrics())
     finally:
         await pool.close()
+    records = [record for groups in timeline.rounds for group in groups for record in group]
+    meters = {meter.meter_id: meter for meter in timeline.meters}
+    charges = rate(records, meters, timeline.ratios, timeline.methods)
+    assert _charges(database) == charges
+    assert _bills(database) == total(charges, timeline.meters)
 
 
-def reset(database: psycopg.Connection[TupleRow], timeline: Timeline) -> None:
-    """Empty the tables and put in what does not arrive by groups."""
-    for table in TABLES:
-        database.execute(b"DELETE FROM " + table)
+def _forget(database: psycopg.Connection[TupleRow]) -> None:
     database.execute(
-        "INSERT INTO node OVERRIDING SYSTEM VALUE"
-        " VALUES (1, 'n', 'c', '::1', '', '', '', 1, 1, '', '[]', now(), now())"
+        "TRUNCATE usage, charge, bill, meter, price_class, run, node, ingest_group, ratio, "
+        "method, stream, batch, stream_gap, quarantine RESTART IDENTITY"
     )
-    database.execute(
-        "INSERT INTO run OVERRIDING SYSTEM VALUE VALUES (1, 1, 'r', 'files', 'c', 'j', 'j',"
-        " '00000000-0000-0000-0000-000000000000', NULL, 'v', '', '', 'job', now(), NULL)"
-    )
-    for ratio in timeline.ratios:
-        assert ratio.key is not None
+
+
+def _put_prices(database: psycopg.Connection[TupleRow], timeline: Timeline) -> None:
+    for version, key in zip(timeline.ratios, timeline.keys, strict=True):
+        meaning = version.key
         database.execute(
-            "INSERT INTO ratio (ratio_id, key, type, model, vc, value, starts_at, ends_at,"
-            " created_at, created_by) OVERRIDING SYSTEM VALUE"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, now(), 'test')",
+            """
+            INSERT INTO ratio (key, type, model, vc, value, starts_at, ends_at, created_at,
+                created_by)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, now(), 'test')
+            """,
             (
-                ratio.ratio_id, str(ratio.key), ratio.key.type.value, ratio.key.model,
-                ratio.key.vc, ratio.value, ratio.starts_at, ratio.ends_at,
+                key,
+                meaning and meaning.type,
+                meaning and meaning.model,
+                meaning and meaning.vc,
+                version.value,
+                version.starts_at,
+                version.ends_at,
             ),
-        )  # fmt: skip
+        )
     for method in timeline.methods:
         database.execute(
-            "INSERT INTO method (type, method, starts_at, ends_at, created_at, created_by)"
-            " VALUES (%s, %s, coalesce(%s, '-infinity'::timestamptz), %s, now(), 'test')",
-            (method.type.value, method.method.value, method.starts_at, method.ends_at),
+            """
+            INSERT INTO method (type, method, starts_at, ends_at, created_at, created_by)
+            VALUES (%s, %s, coalesce(%s::timestamptz, '-infinity'), %s, now(), 'test')
+            """,
+            (method.type, method.method, method.starts_at, method.ends_at),
         )
 
 
-def insert_group(
-    database: psycopg.Connection[TupleRow], timeline: Timeline, group: list[int], number: int
-) -> None:
-    """One transaction of ingest; the first brings the meters."""
-    rows = [timeline.records[place] for place in group]
+def _put_meters(rows: Rows, timeline: Timeline) -> None:
+    run_id = rows.run("job-1")
+    for meter in timeline.meters:
+        rows.connection.execute(
+            """
+            WITH class AS (
+                INSERT INTO price_class (type, model, vc) VALUES (%(type)s, %(model)s, %(vc)s)
+                ON CONFLICT (type, model, vc) DO UPDATE SET type = excluded.type
+                RETURNING price_class_id
+            )
+            INSERT INTO meter (meter_uid, bill_id, run_id, price_class_id, node_address, quota,
+                group_quota, started_at, ingest_group_id)
+            SELECT gen_random_uuid(), %(bill_id)s, %(run_id)s, price_class_id, '10.0.0.7', 1, 1,
+                %(started_at)s, 1
+            FROM class
+            """,
+            {
+                "type": meter.type,
+                "model": meter.model,
+                "vc": meter.vc,
+                "bill_id": meter.bill_id,
+                "run_id": run_id,
+                "started_at": meter.started_at,
+            },
+        )
+
+
+def _put_group(database: psycopg.Connection[TupleRow], records: Sequence[Record]) -> None:
     row = database.execute(
-        "INSERT INTO ingest_group (created_at, record_count, min_started_at, max_ended_at)"
-        " VALUES (now(), %s, %s, %s) RETURNING ingest_group_id",
+        """
+        INSERT INTO ingest_group (created_at, record_count, min_started_at, max_ended_at)
+        VALUES (now(), %s, %s, %s) RETURNING ingest_group_id
+        """,
         (
-            len(rows),
-            min((each.started_at for each in rows), default=None),
-            max((each.ended_at for each in rows), default=None),
+            len(records),
+            min((record.started_at for record in records), default=None),
+            max((record.ended_at for record in records), default=None),
         ),
     ).fetchone()
     assert row is not None
-    if number == 0:
-        insert_meters(database, timeline, row[0])
-    with database.cursor().copy(
-        "COPY usage (meter_id, started_at, ended_at, allocated, used, effective, observed_ms,"
-        " ingest_group_id) FROM STDIN"
-    ) as copy:
-        for each in rows:
-            copy.write_row(
-                (
-                    each.meter_id, each.started_at, each.ended_at, each.allocated, each.used,
-                    each.effective, each.observed_ms, row[0],
-                )
-            )  # fmt: skip
-
-
-def insert_meters(
-    database: psycopg.Connection[TupleRow], timeline: Timeline, group_id: int
-) -> None:
-    """Every meter and its price class."""
-    for meter in timeline.meters.values():
+    for record in records:
         database.execute(
-            "INSERT INTO price_class (type, model, vc) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-            (meter.type.value, meter.model, meter.vc),
-        )
-        database.execute(
-            "INSERT INTO meter (meter_id, meter_uid, bill_id, run_id, price_class_id,"
-            " node_address, quota, group_quota, started_at, ingest_group_id)"
-            " OVERRIDING SYSTEM VALUE"
-            " SELECT %s, gen_random_uuid(), %s, 1, price_class_id, '::1', 1, 1, %s, %s"
-            " FROM price_class WHERE type = %s AND model IS NOT DISTINCT FROM %s AND vc = %s",
+            "INSERT INTO usage VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
             (
-                meter.meter_id, meter.bill_id, meter.started_at, group_id, meter.type.value,
-                meter.model, meter.vc,
+                record.meter_id,
+                record.started_at,
+                record.ended_at,
+                record.allocated,
+                record.used,
+                record.effective,
+                record.observed_ms,
+                row[0],
             ),
-        )  # fmt: skip
-
-
-def read_charges(database: psycopg.Connection[TupleRow]) -> list[Charge]:
-    """Every charge, in the model's order."""
-    rows = database.execute(
-        "SELECT hour, meter_id, ratio_id, bill_id, started_at, ended_at, allocated, used,"
-        " effective, billed, length_ms, observed_ms, amount"
-        " FROM charge ORDER BY hour, meter_id, ratio_id"
-    ).fetchall()
-    return [
-        Charge(
-            hour=row[0], meter_id=row[1], ratio_id=row[2], bill_id=row[3], started_at=row[4],
-            ended_at=row[5], allocated=int(row[6]), used=int(row[7]), effective=int(row[8]),
-            billed=int(row[9]), length_ms=row[10], observed_ms=row[11], amount=row[12],
         )
-        for row in rows
-    ]  # fmt: skip
 
 
-def read_bills(database: psycopg.Connection[TupleRow]) -> dict[BillId, Bill]:
-    """Every bill."""
-    rows = database.execute(
-        "SELECT bill_id, started_at, ended_at, allocated, used, effective, billed, unpriced,"
-        " length_ms, observed_ms, amount, ratio_id, is_mixed FROM bill"
+def _charges(database: psycopg.Connection[TupleRow]) -> list[Charge]:
+    found = database.execute(
+        """
+        SELECT hour, meter_id, ratio_id, bill_id, started_at, ended_at, allocated, used,
+            effective, billed, length_ms, observed_ms, amount
+        FROM charge ORDER BY hour, meter_id, ratio_id
+        """
     ).fetchall()
-    return {
-        row[0]: Bill(
-            bill_id=row[0], started_at=row[1], ended_at=row[2], allocated=int(row[3]),
-            used=int(row[4]), effective=int(row[5]), billed=int(row[6]), unpriced=int(row[7]),
-            length_ms=int(row[8]), observed_ms=int(row[9]), amount=Decimal(row[10]),
-            ratio_id=row[11], is_mixed=row[12],
-        )
-        for row in rows
-    }  # fmt: skip
+    names = list(Charge.__dataclass_fields__)
+    return [Charge(**dict(zip(names, row, strict=True))) for row in found]
+
+
+def _bills(database: psycopg.Connection[TupleRow]) -> dict[BillId, Bill]:
+    found = database.execute(
+        """
+        SELECT bill_id, started_at, ended_at, allocated, used, effective, billed, unpriced,
+            length_ms, observed_ms, amount, ratio_id, is_mixed
+        FROM bill
+        """
+    ).fetchall()
+    names = list(Bill.__dataclass_fields__)
+    bills = [Bill(**dict(zip(names, row, strict=True))) for row in found]
+    return {bill.bill_id: bill for bill in bills}
