@@ -127,8 +127,10 @@ class TrackedFile:
                 return None
             self._seen_ms = now_ms
             return life
-        if is_held(self.path):
-            return life
+        return life if is_held(self.path) else self._without_processes(life, age_us)
+
+    def _without_processes(self, life: Run, age_us: int) -> Run | None:
+        """The run whose processes are gone, or are not there yet."""
         if self.run is not None and self.run.ended_at_ms is not None:
             return self.run  # it is over, by a clock that is ahead of ours
         if self._seen_ms is not None:
