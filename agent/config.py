@@ -131,6 +131,33 @@ class Reader:
             return default
         return taken
 
+    def flag(self, section: str, key: str, *, default: bool) -> bool:
+        """Take true or false (in the environment: one of these words); else `default`."""
+        name, value = self._take(section, key)
+        if isinstance(value, str) and name.startswith(PREFIX):
+            value = {"true": True, "false": False}.get(value.lower(), value)
+        if value is None or isinstance(value, bool):
+            return default if value is None else value
+        self._problems.append(f"{name}: must be true or false, not {value!r}")
+        return default
+
+    def texts(
+        self, section: str, key: str, default: tuple[str, ...], check: Check
+    ) -> tuple[str, ...]:
+        """Take a list of texts, each right by `check` (in the environment: by commas)."""
+        name, value = self._take(section, key)
+        if value is None:
+            return default
+        if isinstance(value, str) and name.startswith(PREFIX):
+            value = [*filter(None, map(str.strip, value.split(",")))]
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            self._problems.append(f"{name}: must be a list of texts, not {value!r}")
+            return default
+        items = tuple(item for item in value if isinstance(item, str))
+        wrong = [f"{check(item)}, not {item!r}" for item in items if check(item)]
+        self._problems += [f"{name}: {fault}" for fault in wrong]
+        return default if wrong else items
+
     def complain(self, problem: str) -> None:
         """Add a fault that only the values together show."""
         self._problems.append(problem)

@@ -10,6 +10,8 @@ How a reading becomes usage:
 - COUNTER: the delta is what was used since the last reading (since the run began for
   the first), however long that was. A counter that fell began again at zero; but one of
   a process tree only lost sight of something, and counts when it is past its height.
+- AVERAGE: a driver's mean since the last reading, for the `hold_ms` before it at most;
+  the last one also holds forward like a level.
 - LEVEL: the trapezoid between two readings at most `hold_ms` apart. Over a longer time
   the earlier one holds `hold_ms`, the rest is allocated and unobserved. The first one
   also holds back, the last one also forward to the end of the run, each `hold_ms`.
@@ -31,6 +33,7 @@ from agent.model import Reading, ReadingKind
 
 MINUTE_MS = 60_000
 
+_AVERAGE = ReadingKind.AVERAGE
 _COUNTER = ReadingKind.COUNTER  # a member's look-up costs as much as the arithmetic
 
 
@@ -147,7 +150,7 @@ def _observe_counter(meter: Meter, at_ms: int, value: int, observed_ms: int) -> 
 
 def _observe_level(meter: Meter, at_ms: int, value: int, hold_ms: int, blind_ms: int) -> None:
     read_at_ms = meter.read_at_ms
-    if read_at_ms is None:  # the first holds back
+    if meter.kind is _AVERAGE or read_at_ms is None:  # holds back
         _account_unobserved(meter, at_ms - hold_ms)
         twice = 2 * value
     elif at_ms - read_at_ms <= hold_ms:
@@ -168,7 +171,7 @@ def settle(meter: Meter, until_ms: int, hold_ms: int) -> None:
     Either the meter ends there, or its readings have failed for so long that none could
     hold back to it.
     """
-    if meter.kind is ReadingKind.LEVEL:
+    if meter.kind is not None and meter.kind is not _COUNTER:
         _account_held(meter, until_ms, hold_ms)
     elif until_ms > meter.position_ms:
         meter.advanced += meter.quota * (until_ms - meter.position_ms)

@@ -31,6 +31,7 @@ class ReadingKind(StrEnum):
 
     COUNTER = "counter"  # base unit x ms since the run began; deltas are usage
     LEVEL = "level"  # base units in use at the instant; usage is its integral
+    AVERAGE = "average"  # mean base units in use since the last reading, as a driver averages
 
 
 class MeterKey(NamedTuple):
@@ -57,13 +58,44 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device of this node, or a slice of one (MIG, vNPU) that can be held by itself.
+
+    `units` is what the whole of it counts, of the `DEVICE_UNITS` of a physical device;
+    `parent` is the physical device that it is cut from, None = it is one itself. `names`
+    are the other ways to refer to it; `agent.devices` says which there are.
+    """
+
+    type: ResourceType
+    id: str  # the vendor's uuid
+    model: str
+    units: int = DEVICE_UNITS
+    parent: str | None = None
+    names: frozenset[str] = frozenset()
+    is_up: bool = True  # False = its driver has lost it
+
+    @property
+    def physical(self) -> str:
+        """The id of the physical device."""
+        return self.parent or self.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceShare:
-    """A device that a run holds: `share` of `DEVICE_UNITS`. `model` None = not known yet."""
+    """A device that a run holds: `share` of the `DEVICE_UNITS` of the physical device.
+
+    A provider may refer to it by any of a `Device`'s names; then `model` is None, and
+    `part` says which part of that device is meant: (first, through, of) are the replicas
+    [first, through) of so many, so (0, 1, 4) is a quarter. The inventory puts the uuid, the
+    model, the physical device and the share in their places.
+    """
 
     type: ResourceType
     id: str
     model: str | None
     share: int = DEVICE_UNITS
+    part: tuple[int, int, int] = (0, 1, 1)
+    physical: str | None = None  # None = not resolved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ _MOVED_FROM, _MOVED_TO = 0x0040, 0x0080
 _CLOSE_WRITE, _ATTRIB = 0x0008, 0x0004
 _DELETE_SELF, _MOVE_SELF = 0x0400, 0x0800
 _OVERFLOW, _IGNORED, _UNMOUNT = 0x4000, 0x8000, 0x2000
+_MODIFY = 0x0002
 _ISDIR = 0x40000000
 _ONLYDIR = 0x01000000
 _WANTED = (
@@ -87,8 +88,13 @@ class Event:
 class Watcher:
     """Hears what happens in directories; see `available`."""
 
-    def __init__(self) -> None:
-        """Open an inotify queue, or stay deaf where there is none to be had."""
+    def __init__(self, *, has_changes: bool = False) -> None:
+        """Open an inotify queue, or stay deaf where there is none to be had.
+
+        `has_changes`: hear of every write to a file, not only when its writer closes it;
+        the files of a cgroup have no writer.
+        """
+        self._mask = _WANTED | _ONLYDIR | (_MODIFY if has_changes else 0)
         self._paths: dict[int, Path] = {}
         self._libc = ctypes.CDLL(None, use_errno=True)
         try:
@@ -114,7 +120,7 @@ class Watcher:
         """
         if self._fd < 0:
             return False
-        wd: int = self._libc.inotify_add_watch(self._fd, os.fsencode(path), _WANTED | _ONLYDIR)
+        wd: int = self._libc.inotify_add_watch(self._fd, os.fsencode(path), self._mask)
         if wd < 0:
             return False
         self._paths[wd] = path
@@ -164,4 +170,4 @@ def _kind(mask: int) -> EventKind | None:
         return EventKind.APPEARED
     if mask & (_DELETE | _MOVED_FROM):
         return EventKind.VANISHED
-    return EventKind.CHANGED if mask & (_CLOSE_WRITE | _ATTRIB) else None
+    return EventKind.CHANGED if mask & (_CLOSE_WRITE | _ATTRIB | _MODIFY) else None

@@ -8,7 +8,7 @@ ticks as the kernel prints them (`TICK_US` microseconds each).
 # ruff: noqa: PTH208
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 TICK_US = 1_000_000 // os.sysconf("SC_CLK_TCK")
@@ -62,17 +62,48 @@ class ProcFs:
         data = self._read(f"{pid}/smaps_rollup")
         return number_after(data, b"\nPss:") if data else None
 
-    def _read(self, name: str) -> bytes | None:
+    def cgroups(self, pid: int) -> Sequence[str]:
+        """The cgroups it is in, below the root of each hierarchy; [] = it is gone."""
+        data = self._read(f"{pid}/cgroup")
+        lines = data.decode(errors="replace").splitlines() if data else []
+        return [line.split(":", 2)[2] for line in lines if line.count(":") >= 2]
+
+    def environ(self, pid: int) -> Mapping[str, str] | None:
+        """Its environment as it was at exec; None = it is gone, or not for us to see."""
+        data = self._read(f"{pid}/environ", 1 << 20)
+        if data is None:
+            return None
+        pairs = (entry.partition(b"=") for entry in data.split(b"\0"))
+        return {_text(name): _text(value) for name, equals, value in pairs if equals}
+
+    def uptime_ms(self) -> int:
+        """Time since the boot, suspension included, as process starts count it."""
+        data = self._read("uptime")
+        return round(float(data.split()[0]) * 1000) if data else 0
+
+    def _read(self, name: str, size: int = 4096) -> bytes | None:
+        """Read up to `size` bytes; the kernel gives a page of an environment at a time."""
         try:
             fd = os.open(f"{self._root}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
         try:
-            return os.read(fd, 4096)
+            return _read_all(fd, size)
         except OSError:
             return None
         finally:
             os.close(fd)
+
+
+def _read_all(fd: int, size: int) -> bytes:
+    data = os.read(fd, size)
+    while size > 4096 and len(data) < size and (more := os.read(fd, size - len(data))):
+        data += more
+    return data
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")
 
 
 def parse_stat(data: bytes) -> Process | None:

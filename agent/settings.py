@@ -20,9 +20,21 @@ from agent.config import (
     read_config,
 )
 from agent.errors import SettingsError
+from agent.sections.ascend import AscendSettings, ask_ascend
+from agent.sections.docker import DockerSettings, ask_docker
+from agent.sections.kubernetes import KubernetesSettings, ask_kubernetes
+from agent.sections.metrics import MetricsSettings, ask_metrics
+from agent.sections.nvidia import NvidiaSettings, ask_nvidia
+from agent.sections.process import ProcessSettings, ask_process
+from agent.sections.slurm import SlurmSettings, ask_slurm
+from agent.sections.storage import StorageSettings, ask_storage
+from agent.sections.systemd import SystemdSettings, ask_systemd
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-PROVIDER_NAMES = ("files",)
+PROVIDER_NAMES = ("kubernetes", "slurm", "docker", "systemd", "files", "process")
+"""All job providers, the most trusted first: what two of them claim, the first one has."""
+DEFAULT_PROVIDERS = ("kubernetes", "slurm", "docker", "systemd", "files")
+"""All that take nobody's word; each finds nothing where its scheduler is not."""
 
 _TARGET = re.compile(
     r"unix:\S+|(ipv4:|ipv6:|dns:(///)?)?(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5})"
@@ -86,7 +98,10 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """Everything that can be configured, by section. `source` says where it came from."""
+    """Everything that can be configured, by section.
+
+    `source` says where it came from; `root` is set by `inspect --root` alone.
+    """
 
     node: NodeSettings
     agent: LoopSettings
@@ -95,7 +110,21 @@ class AgentSettings:
     cgroup: CgroupSettings
     spool: SpoolSettings
     log: LogSettings
+    slurm: SlurmSettings
+    kubernetes: KubernetesSettings
+    docker: DockerSettings
+    systemd: SystemdSettings
+    process: ProcessSettings
+    nvidia: NvidiaSettings
+    ascend: AscendSettings
+    storage: StorageSettings
+    metrics: MetricsSettings
     source: str = "defaults"
+    root: str = ""
+
+    def at(self, path: str) -> str:
+        """Where an absolute path of the node is to be found: in a saved tree below `root`."""
+        return self.root + path
 
 
 def load_settings(explicit: str | None, environ: Mapping[str, str]) -> AgentSettings:
@@ -121,7 +150,7 @@ def build_settings(reader: Reader, source: str) -> AgentSettings:
         uplink=UplinkSettings(target=reader.text("uplink", "target", "127.0.0.1:50051", _target)),
         jobs=JobsSettings(
             dir=Path(ask_jobs_dir(reader)),
-            providers=reader.names("jobs", "providers", ("files",), PROVIDER_NAMES),
+            providers=reader.names("jobs", "providers", DEFAULT_PROVIDERS, PROVIDER_NAMES),
         ),
         cgroup=CgroupSettings(root=Path(ask_cgroup_root(reader))),
         spool=SpoolSettings(
@@ -131,6 +160,15 @@ def build_settings(reader: Reader, source: str) -> AgentSettings:
             retention_hours=reader.whole("spool", "retention_hours", 24, least=0, most=8784),
         ),
         log=LogSettings(level=reader.text("log", "level", "info", _level)),
+        slurm=ask_slurm(reader),
+        kubernetes=ask_kubernetes(reader),
+        docker=ask_docker(reader),
+        systemd=ask_systemd(reader),
+        process=ask_process(reader),
+        nvidia=ask_nvidia(reader),
+        ascend=ask_ascend(reader),
+        storage=ask_storage(reader),
+        metrics=ask_metrics(reader),
         source=source,
     )
 

@@ -3,16 +3,21 @@
 import logging
 import os
 import resource
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
+from agent.cgroups import find_hierarchies
+from agent.cgroupwatch import CgroupWatch
 from agent.clock import AgentClock, SystemTime
+from agent.context import Context
 from agent.daemon import Daemon
 from agent.errors import AgentError
-from agent.jobs import PROVIDERS
+from agent.jobs import PROVIDERS, JobProvider
 from agent.notify import Notifier, Watcher
-from agent.samplers import SAMPLERS
+from agent.procfs import ProcFs
+from agent.samplers import SAMPLERS, Sampler
 from agent.samplers.host import HostCapacity, find_address, read_capacity
 from agent.settings import AgentSettings
 from agent.spool import Spool
@@ -43,11 +48,16 @@ def meter_node(settings: AgentSettings) -> None:
     )
     identity = _identify(settings, time.boot_id, capacity)
     uplink = Uplink(settings.uplink.target, identity, spool)
+    bell = Bell()
+    procfs = ProcFs()
+    hierarchies = find_hierarchies(str(settings.cgroup.root))
+    cgroups = CgroupWatch(hierarchies, now_ms=clock.now_ms, told=bell.ring, procfs=procfs)
+    context = Context(settings=settings, now_ms=clock.now_ms, cgroups=cgroups, wake=bell.ring)
     daemon = Daemon(
         settings=settings,
         clock=clock,
-        providers=[PROVIDERS[name](settings, clock.now_ms) for name in settings.jobs.providers],
-        samplers=[make(settings) for make in SAMPLERS.values()],
+        providers=open_providers(context),
+        samplers=open_samplers(context),
         spool=spool,
         uplink=uplink,
         notifier=Notifier(os.environ),
@@ -55,8 +65,37 @@ def meter_node(settings: AgentSettings) -> None:
         cpu_model=capacity.cpu_model,
     )
     uplink.on_stream_lost = daemon.wake
+    bell.on_ring = daemon.note_event
     _tell(settings, identity)
-    daemon.run()
+    cgroups.start()
+    try:
+        daemon.run()
+    finally:
+        cgroups.close()
+
+
+class Bell:
+    """Rings for whom is not there yet: providers are made before the daemon."""
+
+    def __init__(self) -> None:
+        """Nobody hears it yet."""
+        self.on_ring: Callable[[], None] | None = None
+
+    def ring(self) -> None:
+        """Something happened; from any thread."""
+        if self.on_ring is not None:
+            self.on_ring()
+
+
+def open_providers(context: Context) -> Sequence[JobProvider]:
+    """Make the providers that the settings name, the most trusted first."""
+    wanted = context.settings.jobs.providers
+    return [make(context) for name, make in PROVIDERS.items() if name in wanted]
+
+
+def open_samplers(context: Context) -> Sequence[Sampler]:
+    """Make every sampler that finds something to sample on this node."""
+    return [sampler for make in SAMPLERS.values() if (sampler := make(context))]
 
 
 def _identify(settings: AgentSettings, boot_id: str, capacity: HostCapacity) -> Identity:

@@ -25,6 +25,7 @@ from agent.daemon.waker import Waker
 from agent.jobs import JobProvider
 from agent.model import MeterKey, Reading, RunKey
 from agent.notify import Notifier, Watcher
+from agent.procfs import ProcFs
 from agent.samplers import Sampler
 from agent.settings import AgentSettings
 from agent.spool import Spool
@@ -52,6 +53,7 @@ class Daemon:
         notifier: Notifier,
         watcher: Watcher,
         cpu_model: str | None,
+        procfs: ProcFs | None = None,
     ) -> None:
         """Go on from the spool's checkpoint.
 
@@ -65,7 +67,13 @@ class Daemon:
         self._uplink = uplink
         self._notifier = notifier
         self._hold_ms = settings.agent.max_hold_seconds * 1_000
-        self._sources = Sources(providers, samplers, self.counters)
+        self._sources = Sources(
+            providers,
+            samplers,
+            self.counters,
+            now_ms=clock.now_ms,
+            procfs=procfs or ProcFs(),
+        )
         self._recorder = Recorder(spool, self.counters, self._on_durable)
         self._waker = Waker(watcher)
         self._stopping = threading.Event()
@@ -101,6 +109,10 @@ class Daemon:
     def wake(self) -> None:
         """Look whether something is to be done now; from any thread."""
         self._waker.wake()
+
+    def note_event(self) -> None:
+        """A run may have started, changed or ended: look soon; from any thread."""
+        self._waker.note()
 
     def look(self, look: Look) -> None:
         """Look once, and record what is to be told."""
@@ -183,17 +195,16 @@ class Daemon:
 
     def _reconcile(self, now_ms: int) -> bool:
         """Take the answers of all providers; whether there were none missing."""
-        have_all_answered = True
+        answers = self._sources.runs()
+        latest_ms = max(now_ms, self._clock.now_ms())
+        moment = Moment(now_ms=now_ms, latest_ms=latest_ms, lead_ms=self._clock.lead_ms())
         for provider in self._sources.providers:
-            runs = self._sources.runs(provider)
+            runs = answers[provider.name]
             if runs is None:
-                have_all_answered = False
                 continue
-            latest_ms = max(now_ms, self._clock.now_ms())
-            moment = Moment(now_ms=now_ms, latest_ms=latest_ms, lead_ms=self._clock.lead_ms())
             if known := self.state.reconcile(provider.name, runs, moment):
                 provider.settled(known)
-        return have_all_answered
+        return None not in answers.values()
 
     def _record(self, *, flush: bool = False) -> bool:
         """Make durable what can be told; False = the disk is full."""
@@ -222,9 +233,9 @@ class Daemon:
                 self._looking_since_ms = self._clock.now_ms()
             return True
         now_ms = self._clock.now_ms()
-        for provider in self._sources.providers:
-            runs = self._sources.runs(provider) or ()
-            self.state.note_alive((run.key for run in runs if run.ended_at_ms is None), now_ms)
+        for runs in self._sources.runs().values():
+            living = (run.key for run in runs or () if run.ended_at_ms is None)
+            self.state.note_alive(living, now_ms)
         return False
 
     # What seldom happens -----------------------------------------------------------------

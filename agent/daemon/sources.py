@@ -1,18 +1,33 @@
 """Asks providers and samplers, and bears it when one of them fails.
 
-A failure is logged when it begins and when it ends, not at every tick.
+Of the providers' answers it makes one picture: what two of them claim is left to the more
+trusted one, and what they say of devices is put into the inventory's words. A provider that
+fails keeps its last complete answer, with its age. A failure is logged when it begins and
+when it ends, not at every tick.
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
+from agent.daemon.arbiter import Arbiter
 from agent.daemon.counters import DaemonCounters
+from agent.devices import Inventory
 from agent.errors import AgentError
 from agent.jobs import JobProvider
-from agent.model import MeterKey, Reading, Run, RunKey
-from agent.samplers import Sampler
+from agent.model import Device, MeterKey, Reading, Run, RunKey
+from agent.procfs import ProcFs
+from agent.samplers import DeviceSampler, Sampler
 
 _LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Source:
+    """How a provider or a sampler fares. `answered_at_ms` None = it has not answered yet."""
+
+    answered_at_ms: int | None = None
+    failure: str | None = None
 
 
 class Sources:
@@ -23,23 +38,53 @@ class Sources:
         providers: Sequence[JobProvider],
         samplers: Sequence[Sampler],
         counters: DaemonCounters,
+        *,
+        now_ms: Callable[[], int],
+        procfs: ProcFs,
     ) -> None:
-        """Ask them in this order."""
+        """Ask them in this order: the most trusted provider first."""
         self.providers = providers
+        self.status: dict[str, Source] = {}
         self._samplers = samplers
         self._counters = counters
-        self._failing: dict[str, str] = {}
+        self._now_ms = now_ms
+        self._arbiter = Arbiter(procfs.cgroups)
+        self._answers: dict[str, Sequence[Run]] = {provider.name: () for provider in providers}
+        self._devices: Sequence[Sequence[Device]] = []
+        self.inventory = Inventory(())
 
-    def runs(self, provider: JobProvider) -> Sequence[Run] | None:
-        """A provider's complete answer; None = it has none now, and the last one stands."""
-        try:
-            runs = provider.runs()
-        except (AgentError, OSError) as error:
-            self._counters.provider_failures[provider.name] += 1
-            self._note(f"provider {provider.name}", str(error))
-            return None
-        self._note(f"provider {provider.name}", None)
-        return runs
+    @property
+    def refused(self) -> Mapping[RunKey, str]:
+        """Runs that another provider meters, and why."""
+        return self._arbiter.refused
+
+    def runs(self) -> Mapping[str, Sequence[Run] | None]:
+        """Each provider's complete answer; None = it has none now, and the last one stands.
+
+        What a failing one said last still counts against the claims of the others.
+        """
+        failed: set[str] = set()
+        for provider in self.providers:
+            if not self._ask(provider):
+                failed.add(provider.name)
+        self.look_at_devices()
+        kept = self._arbiter.decide(self._answers)
+        self._settle_refused(kept)
+        resolved = self._resolve(kept)
+        return {name: None if name in failed else runs for name, runs in resolved.items()}
+
+    def look_at_devices(self) -> bool:
+        """Take the inventory of all device samplers; whether it has changed."""
+        known = [
+            sampler.devices() for sampler in self._samplers if isinstance(sampler, DeviceSampler)
+        ]
+        if all(new is old for new, old in zip(known, self._devices, strict=False)) and len(
+            known
+        ) == len(self._devices):
+            return False
+        self._devices = known
+        self.inventory = Inventory(device for devices in known for device in devices)
+        return True
 
     def readings(self, runs: Sequence[Run]) -> Mapping[MeterKey, Reading]:
         """What can be read of these runs now."""
@@ -63,14 +108,44 @@ class Sources:
             for keys in ended.values():
                 sampler.forget(keys)
 
+    def _ask(self, provider: JobProvider) -> bool:
+        try:
+            self._answers[provider.name] = provider.runs()
+        except (AgentError, OSError) as error:
+            self._counters.provider_failures[provider.name] += 1
+            self._note(f"provider {provider.name}", str(error))
+            return False
+        self._note(f"provider {provider.name}", None)
+        return True
+
+    def _settle_refused(self, kept: Mapping[str, Sequence[Run]]) -> None:
+        """What we do not meter has nothing to be made durable."""
+        for provider in self.providers:
+            said = self._answers[provider.name]
+            if len(said) == len(kept[provider.name]):
+                continue
+            if keys := [run.key for run in said if run.ended_at_ms is not None]:
+                provider.settled([key for key in keys if key in self._arbiter.refused])
+
+    def _resolve(self, kept: Mapping[str, Sequence[Run]]) -> Mapping[str, Sequence[Run]]:
+        """Put devices into the inventory's words, over all providers together."""
+        everybody = [run for runs in kept.values() for run in runs]
+        resolved = self.inventory.resolve(everybody)
+        if resolved is everybody:
+            return kept
+        rest = iter(resolved)
+        return {name: [next(rest) for _ in runs] for name, runs in kept.items()}
+
     def _note(self, who: str, reason: str | None) -> None:
-        if reason == self._failing.get(who):
-            return
+        source = self.status.setdefault(who, Source())
         if reason is None:
-            del self._failing[who]
+            source.answered_at_ms = self._now_ms()
+        if reason == source.failure:
+            return
+        source.failure = reason
+        if reason is None:
             _LOGGER.info("works again", extra={"action": "recover", "source": who})
         else:
-            self._failing[who] = reason
             _LOGGER.warning(
                 "does not answer; what it said last stands",
                 extra={"action": "fail", "source": who, "reason": reason},

@@ -14,6 +14,7 @@ class Waker:
     def __init__(self, watcher: Watcher) -> None:
         """Listen to `watcher`, and close it at the end."""
         self._watcher = watcher
+        self._is_noted = False
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
@@ -30,12 +31,19 @@ class Waker:
         if self._fd >= 0:
             os.eventfd_write(self._fd, 1)
 
+    def note(self) -> None:
+        """Somebody noticed that something happened; from any thread."""
+        self._is_noted = True
+        self.wake()
+
     def wait(self, timeout_ms: int) -> bool:
-        """Wait at most so long; whether something happened in a watched directory."""
+        """Wait at most so long; whether something happened to what is watched."""
         ready = {fd for fd, _ in self._poll.poll(timeout_ms)}
         if self._fd in ready:
             os.eventfd_read(self._fd)
-        return bool(ready - {self._fd}) and bool(self._watcher.read_events())
+        has_events = bool(ready - {self._fd}) and bool(self._watcher.read_events())
+        is_noted, self._is_noted = self._is_noted, False
+        return has_events or is_noted
 
     def close(self) -> None:
         """Give the descriptors back; nobody waits any more. Idempotent."""

@@ -1,4 +1,4 @@
-"""Which of several job files may hold what only one run can hold. Pure."""
+"""Which of several claims may hold what only one run can hold. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -7,32 +7,41 @@ from agent.model import Run
 
 
 class Claim(NamedTuple):
-    """One file's live run; trusted ones come first, then the one that started first."""
+    """Somebody's live run; the lower rank comes first, then the one that started first.
 
-    is_distrusted: bool
+    `within` are cgroups that it is in without claiming them.
+    """
+
+    rank: int
     started_at_ms: int
-    file: str
+    source: str
     run: Run
+    within: tuple[str, ...] = ()
 
 
 def refuse_twins(claims: Iterable[Claim]) -> Mapping[str, str]:
-    """Say for each file that comes too late what is already another's.
+    """Say for each source that comes too late what is already another's.
 
     A cgroup is taken with everything above and below it: its counters include both.
     """
     taken: dict[str, str] = {}
     refused: dict[str, str] = {}
     for claim in sorted(claims, key=lambda claim: claim[:3]):
-        clash = next((mark for mark in _checks(claim.run) if mark in taken), None)
+        clash = next((mark for mark in _checks(claim) if mark in taken), None)
         if clash is None:
-            taken |= dict.fromkeys(_marks(claim.run), claim.file)
+            taken |= dict.fromkeys(_marks(claim.run), claim.source)
         else:
-            refused[claim.file] = f"claims what {taken[clash]} holds ({clash}); remove one of them"
+            refused[claim.source] = (
+                f"claims what {taken[clash]} holds ({clash}); remove one of them"
+            )
     return refused
 
 
-def _checks(run: Run) -> Iterator[str]:
+def _checks(claim: Claim) -> Iterator[str]:
     """What must not be taken yet."""
+    run = claim.run
+    for place in claim.within:
+        yield from (f"cgroup {folder}" for folder in _upwards(place))
     yield f"run {run.key}"
     yield from (f"process {pid}" for pid in run.pids)
     if run.cgroup is not None:

@@ -23,14 +23,14 @@ from pathlib import Path
 
 from agent.cgroups import find_hierarchies
 from agent.clock import SystemTime
+from agent.context import Context, NowMs
 from agent.jobs.claims import Claim, refuse_twins
 from agent.jobs.liveness import Liveness
 from agent.jobs.reading import list_job_files
-from agent.jobs.terms import NowMs, Problem
+from agent.jobs.terms import Problem
 from agent.jobs.tracked import TrackedFile
 from agent.model import Run, RunKey
 from agent.procfs import ProcFs
-from agent.settings import AgentSettings
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +38,13 @@ _REMEMBERED = 4096
 """How many settled runs are known not to come back."""
 
 
-def open_files_provider(settings: AgentSettings, now_ms: NowMs) -> "FilesProvider":
+def open_files_provider(context: Context) -> "FilesProvider":
     """Make the provider that the settings describe."""
-    time = SystemTime()
+    time, settings = SystemTime(), context.settings
     hierarchies = find_hierarchies(str(settings.cgroup.root))
-    liveness = Liveness(hierarchies, ProcFs(), time.boottime_ns)
-    return FilesProvider(settings.jobs.dir, liveness, now_ms=now_ms, wall_ns=time.wall_ns)
+    liveness = Liveness(hierarchies, ProcFs(settings.at("/proc")), time.boottime_ns)
+    now_ms, directory = context.now_ms, settings.jobs.dir
+    return FilesProvider(directory, liveness, now_ms=now_ms, wall_ns=time.wall_ns)
 
 
 class FilesProvider:
@@ -170,7 +171,7 @@ class FilesProvider:
         """Let only one file hold what only one run can hold."""
         held = [(file, file.claim(now_ms)) for file in self._files.values()]
         refused = refuse_twins(
-            Claim(not file.is_trusted, run.started_at_ms, file.path, run)
+            Claim(int(not file.is_trusted), run.started_at_ms, file.path, run)
             for file, run in held
             if run
         )

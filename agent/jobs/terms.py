@@ -1,10 +1,10 @@
 """The words that every provider shares."""
 
-from collections.abc import Callable
+import re
 from dataclasses import dataclass
 
-NowMs = Callable[[], int]
-"""The agent's clock: milliseconds since 1970-01-01T00:00Z, never stepped inside a window."""
+MAX_TEXT = 256
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,3 +13,8 @@ class Problem:
 
     source: str
     message: str
+
+
+def bill_text(text: str, default: str = "") -> str:
+    """Make a foreign text fit a bill: no control characters, no more than 256 characters."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)[:MAX_TEXT] or default

@@ -1,16 +1,15 @@
-"""Samplers: what each run uses at this instant.
+"""Samplers: what each run uses at this instant, and which devices there are.
 
-One file per sampler, one line per sampler in `SAMPLERS`. What could not be read is absent
-from the answer, never 0.
+One file or package per sampler, one line per sampler in `SAMPLERS`. What could not be read
+is absent from the answer, never 0. A sampler is a leaf: it knows no other one.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from importlib import import_module
+from typing import Protocol, cast, runtime_checkable
 
-from agent.model import MeterKey, Reading, Run, RunKey
-from agent.samplers.cgroup import open_cgroup_sampler
-from agent.samplers.process import open_process_sampler
-from agent.settings import AgentSettings
+from agent.context import Context
+from agent.model import Device, MeterKey, Reading, Run, RunKey
 
 
 class Sampler(Protocol):
@@ -24,6 +23,9 @@ class Sampler(Protocol):
     def sample(self, runs: Sequence[Run]) -> Mapping[MeterKey, Reading]:
         """Read what it can of `runs` now; no key but theirs.
 
+        The devices of the runs are resolved: `DeviceShare.id` is a `Device.id`, where one
+        is known.
+
         Raises:
             SamplerError: it cannot work at all now; everything stays unobserved.
         """
@@ -34,7 +36,42 @@ class Sampler(Protocol):
         ...
 
 
-SAMPLERS: Mapping[str, Callable[[AgentSettings], Sampler]] = {
-    "cgroup": open_cgroup_sampler,
-    "process": open_process_sampler,
+@runtime_checkable
+class DeviceSampler(Sampler, Protocol):
+    """A sampler that knows devices, too."""
+
+    def devices(self) -> Sequence[Device]:
+        """All devices it has seen since the start, the lost ones as not up; never raises.
+
+        The same object as last time where nothing has changed.
+        """
+        ...
+
+
+_OPENERS: Mapping[str, str] = {
+    "cgroup": "agent.samplers.cgroup:open_cgroup_sampler",
+    "process": "agent.samplers.process:open_process_sampler",
+    "nvidia": "agent.samplers.nvidia:open_nvidia_sampler",
+    "ascend": "agent.samplers.ascend:open_ascend_sampler",
+    "intel": "agent.samplers.intel:open_intel_sampler",
+    "storage": "agent.samplers.storage:open_storage_sampler",
 }
+
+
+def _opener(name: str) -> Callable[[Context], Sampler | None]:
+    """Load a sampler's module when the agent starts."""
+
+    def open_sampler(context: Context) -> Sampler | None:
+        module, _, function = _OPENERS[name].partition(":")
+        opener = cast(
+            "Callable[[Context], Sampler | None]", getattr(import_module(module), function)
+        )
+        return opener(context)
+
+    return open_sampler
+
+
+SAMPLERS: Mapping[str, Callable[[Context], Sampler | None]] = {
+    name: _opener(name) for name in _OPENERS
+}
+"""By name; a maker gives None where the node has nothing for it, and never will until restart."""

@@ -15,16 +15,17 @@ from typing import NamedTuple
 
 from agent.cgroups import Hierarchies, find_hierarchies, members
 from agent.clock import SystemTime
+from agent.context import Context
 from agent.keptfiles import KeptFiles
 from agent.model import MeterKey, Reading, ReadingKind, ResourceType, Run, RunKey
 from agent.procfs import ProcFs, number_after
 from agent.samplers.pss import PssReader
-from agent.settings import AgentSettings
 
 
-def open_cgroup_sampler(settings: AgentSettings) -> "CgroupSampler":
+def open_cgroup_sampler(context: Context) -> "CgroupSampler":
     """Make the sampler of the cgroup mounts that the settings name."""
-    procfs = ProcFs()
+    settings = context.settings
+    procfs = ProcFs(settings.at("/proc"))
     pss = PssReader(procfs, SystemTime().monotonic_ns)
     return CgroupSampler(find_hierarchies(str(settings.cgroup.root)), procfs, pss)
 

@@ -14,15 +14,15 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 from agent.clock import SystemTime
+from agent.context import Context
 from agent.model import MeterKey, Reading, ReadingKind, ResourceType, Run, RunKey
 from agent.procfs import TICK_US, Process, ProcFs
 from agent.samplers.pss import PssReader
-from agent.settings import AgentSettings
 
 
-def open_process_sampler(_settings: AgentSettings) -> "ProcessSampler":
+def open_process_sampler(context: Context) -> "ProcessSampler":
     """Make the sampler of this machine's /proc."""
-    procfs = ProcFs()
+    procfs = ProcFs(context.settings.at("/proc"))
     return ProcessSampler(procfs, PssReader(procfs, SystemTime().monotonic_ns))
 
 

@@ -9,7 +9,7 @@ import pytest
 from agent.config import Reader, find_config
 from agent.errors import SettingsError
 from agent.jobs import PROVIDERS
-from agent.settings import PROVIDER_NAMES, AgentSettings, load_settings
+from agent.settings import DEFAULT_PROVIDERS, PROVIDER_NAMES, AgentSettings, load_settings
 
 
 def load(tmp_path: Path, text: str, **environ: str) -> AgentSettings:
@@ -35,7 +35,7 @@ def test_an_empty_file_gives_the_documented_defaults(tmp_path: Path) -> None:
     assert settings.agent.max_hold_seconds == 60
     assert settings.uplink.target == "127.0.0.1:50051"
     assert settings.jobs.dir == Path("/run/nodemeter/jobs.d")
-    assert settings.jobs.providers == ("files",)
+    assert settings.jobs.providers == DEFAULT_PROVIDERS
     assert settings.cgroup.root == Path("/sys/fs/cgroup")
     assert settings.spool.retention_hours == 24
     assert settings.log.level == "info"
@@ -191,4 +191,4 @@ def test_a_reader_reports_what_it_was_not_asked_for() -> None:
 
 def test_the_providers_that_can_be_configured_are_those_that_exist() -> None:
     """Settings may not import the providers, so a test holds the two lists together."""
-    assert set(PROVIDER_NAMES) == set(PROVIDERS)
+    assert list(PROVIDER_NAMES) == list(PROVIDERS)

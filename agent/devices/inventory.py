@@ -1,0 +1,75 @@
+"""Resolves what providers say of devices, and lets nobody hold more than there is. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from agent.model import DEVICE_UNITS, Device, DeviceShare, ResourceType, Run
+
+
+class Inventory:
+    """The devices of a node by everything that they are called."""
+
+    def __init__(self, devices: Iterable[Device]) -> None:
+        """Take all devices; of two with one name, the first has it."""
+        self.devices: Mapping[str, Device] = {device.id: device for device in devices}
+        self._by_name: dict[tuple[ResourceType, str], Device] = {}
+        for device in self.devices.values():
+            for name in (device.id, *device.names):
+                self._by_name.setdefault((device.type, name), device)
+
+    def find(self, type_: ResourceType, name: str) -> Device | None:
+        """The device of this uuid or name."""
+        return self._by_name.get((type_, name))
+
+    def resolve(self, runs: Sequence[Run]) -> Sequence[Run]:
+        """Put uuid, model and share into what the runs hold, and cut it to what there is."""
+        if not any(run.devices for run in runs):
+            return runs
+        return _cut_to_fit([self._resolve(run) for run in runs])
+
+    def _resolve(self, run: Run) -> Run:
+        if not run.devices:
+            return run
+        return replace(run, devices=tuple(self._resolve_share(share) for share in run.devices))
+
+    def _resolve_share(self, share: DeviceShare) -> DeviceShare:
+        device = self.find(share.type, share.id)
+        units = device.units if device else DEVICE_UNITS
+        first, through, of = share.part
+        return replace(
+            share,
+            id=device.id if device else share.id,
+            model=device.model if device else share.model,
+            share=units * through // of - units * first // of,
+            physical=device.physical if device else share.id,
+        )
+
+
+def apportion(total: int, weights: Sequence[int]) -> Sequence[int]:
+    """Split `total` by weights, whole units only: largest remainder, ties to the earliest."""
+    whole = sum(weights)
+    parts = [total * weight // whole for weight in weights]
+    by_remainder = sorted(range(len(weights)), key=lambda at: -(total * weights[at] % whole))
+    for at in by_remainder[: total - sum(parts)]:
+        parts[at] += 1
+    return parts
+
+
+def _cut_to_fit(runs: Sequence[Run]) -> Sequence[Run]:
+    """Where live runs hold more of a physical device than there is, leave each its part."""
+    held: dict[tuple[ResourceType, str], list[tuple[int, int]]] = {}  # places: run, share
+    for at, run in enumerate(runs):
+        if run.ended_at_ms is None:
+            for place, share in enumerate(run.devices):
+                held.setdefault((share.type, share.physical or share.id), []).append((at, place))
+    fitted = list(runs)
+    for places in held.values():
+        shares = [runs[at].devices[place] for at, place in places]
+        if sum(share.share for share in shares) <= DEVICE_UNITS:
+            continue
+        parts = apportion(DEVICE_UNITS, [share.share for share in shares])
+        for (at, place), share, part in zip(places, shares, parts, strict=True):
+            devices = list(fitted[at].devices)
+            devices[place] = replace(share, share=part)
+            fitted[at] = replace(fitted[at], devices=tuple(devices))
+    return fitted
