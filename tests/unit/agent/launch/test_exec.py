@@ -46,6 +46,7 @@ class Launcher:
             stderr=subprocess.PIPE,
             text=True,
             user=self.user,
+            process_group=0,  # one that is not orphaned, whoever started us: it can be stopped
         )
 
     def run(self, *words: str, name: str = "t") -> "Outcome":
