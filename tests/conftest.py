@@ -4,6 +4,7 @@ A missing TimescaleDB fails the tests that need one; nothing is skipped.
 """
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,12 @@ from psycopg import sql
 from aggregator.store.embedded import Server, ensure_server
 from aggregator.store.embedded.place import state_dir_of
 from aggregator.store.migrate import migrate
+
+# A shell that starts us in the background lets us ignore these, and so all that we start.
+for _number in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        _usual = signal.default_int_handler if _number is signal.SIGINT else signal.SIG_DFL
+        signal.signal(_number, _usual)
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 TEMPLATE = "template_migrated"

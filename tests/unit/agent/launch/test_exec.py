@@ -5,6 +5,7 @@ import os
 import pty
 import pwd
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -34,9 +35,10 @@ class Launcher:
         self.cgroup_root = cgroup_root
         self.python = sys.executable
         self.user: str | None = None
+        self.name = f"t{secrets.token_hex(3)}"  # so that what others leave is not taken for ours
 
-    def start(self, *words: str, name: str = "t", stdin: int = subprocess.DEVNULL) -> "Popen":
-        command = [self.python, "-m", "agent", "exec", "--name", name, *words]
+    def start(self, *words: str, name: str = "", stdin: int = subprocess.DEVNULL) -> "Popen":
+        command = [self.python, "-m", "agent", "exec", "--name", name or self.name, *words]
         return subprocess.Popen(
             command,
             cwd=ROOT,
@@ -49,7 +51,7 @@ class Launcher:
             process_group=0,  # one that is not orphaned, whoever started us: it can be stopped
         )
 
-    def run(self, *words: str, name: str = "t") -> "Outcome":
+    def run(self, *words: str, name: str = "") -> "Outcome":
         process = self.start(*words, name=name)
         out, err = process.communicate(timeout=60)
         return Outcome(process.returncode, out, err)
@@ -76,7 +78,9 @@ class Launcher:
     def cgroups(self) -> list[Path]:
         """What is left of this test's cgroups."""
         tops = [self.cgroup_root, *map(str, Path(self.cgroup_root).glob("*"))]
-        return [path for top in tops for path in Path(top, "nodemeter").glob("t-????????")]
+        return [
+            path for top in tops for path in Path(top, "nodemeter").glob(f"{self.name}-????????")
+        ]
 
 
 Popen = subprocess.Popen[str]
@@ -140,7 +144,7 @@ def test_a_job_is_on_record_while_it_runs_and_after(launcher: Launcher) -> None:
     )  # fmt: skip
     before, job_id = outcome.out.splitlines()
     then, now = parse_job(before.encode(), TRUSTED), launcher.record()
-    assert re.fullmatch(r"t-[0-9a-f]{8}", job_id)
+    assert re.fullmatch(rf"{launcher.name}-[0-9a-f]{{8}}", job_id)
     assert then.job_id == now.job_id == job_id
     assert then.ended_at_ms is None
     assert now.username == pwd.getpwuid(os.geteuid()).pw_name
@@ -218,7 +222,7 @@ def test_ignored_signals_stay_ignored(tree: Launcher) -> None:
     """Under nohup the command survives a hang-up, ours as well as its own."""
     script = "trap '' HUP; exec \"$@\""
     process = subprocess.Popen(
-        ["sh", "-c", script, "sh", tree.python, "-m", "agent", "exec", "--name", "t", "--",
+        ["sh", "-c", script, "sh", tree.python, "-m", "agent", "exec", "--name", tree.name, "--",
          "sh", "-c", "kill -HUP $$; echo alive; read line"],
         cwd=ROOT, env=tree.environ(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -308,7 +312,7 @@ def test_enforced_quotas_are_the_kernel_s(tmp_path: Path) -> None:
     words = ["--cpu", "500m", "--mem", "64Mi", "--enforce", "--", launcher.python, "-c"]
     outcome = launcher.run(*words, program)
     assert float(outcome.out) <= 0.65, outcome.err  # how much less, the other jobs decide
-    outcome = launcher.run(*words, "held = b'x' * (256 << 20)", name="t")
+    outcome = launcher.run(*words, "held = b'x' * (256 << 20)")
     assert outcome.status == 137
     assert launcher.cgroups() == []
 
@@ -379,7 +383,18 @@ def test_a_wrong_call_is_2_with_the_usage(tree: Launcher, words: list[str], mess
 def test_closed_standard_files_stay_closed(launcher: Launcher, tmp_path: Path) -> None:
     """They do not become pipes or files of ours, for the command even less."""
     script = f"ls /proc/self/fd > {tmp_path}/seen"
-    command = [launcher.python, "-m", "agent", "exec", "--name", "t", "--", "sh", "-c", script]
+    command = [
+        launcher.python,
+        "-m",
+        "agent",
+        "exec",
+        "--name",
+        launcher.name,
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]
     caller = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]
     subprocess.run(caller, cwd=ROOT, env=launcher.environ(), check=True)
     assert set((tmp_path / "seen").read_text().split()) <= {"0", "1", "3"}  # ls's own
@@ -447,7 +462,7 @@ def test_a_broken_configuration_is_a_sentence(tree: Launcher, tmp_path: Path) ->
     config = tmp_path / "agent.toml"
     config.write_text("[jobs]\ndir = 5\n")
     environ = {"NODEMETER_AGENT_CONFIG": str(config), "PATH": os.environ["PATH"]}
-    command = [tree.python, "-m", "agent", "exec", "--name", "t", "--", "echo", "ran"]
+    command = [tree.python, "-m", "agent", "exec", "--name", tree.name, "--", "echo", "ran"]
     done = subprocess.run(
         command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
     )
@@ -460,7 +475,17 @@ def test_the_configuration_names_the_jobs_directory(tree: Launcher, tmp_path: Pa
     """By --config; keys of the agent's that `exec` does not need may be there."""
     config = tmp_path / "agent.toml"
     config.write_text(f'[node]\nname = "n"\n[jobs]\ndir = "{tree.jobs}"\n')
-    command = [tree.python, "-m", "agent", "exec", "--config", str(config), "--name", "t", "true"]
+    command = [
+        tree.python,
+        "-m",
+        "agent",
+        "exec",
+        "--config",
+        str(config),
+        "--name",
+        tree.name,
+        "true",
+    ]
     subprocess.run(command, cwd=ROOT, env={"PATH": os.environ["PATH"]}, check=True)
     assert tree.record().ended_at_ms is not None
 
@@ -554,7 +579,18 @@ def test_a_delegated_cgroup_is_used(plain: Launcher, real_cgroup: RealCgroup) ->
         f"echo 0 > {delegated}/cgroup.procs; "
         'exec setpriv --reuid=daemon --regid=daemon --clear-groups "$@"'
     )
-    command = [plain.python, "-m", "agent", "exec", "--name", "t", "--", plain.python, "-S", "-c"]
+    command = [
+        plain.python,
+        "-m",
+        "agent",
+        "exec",
+        "--name",
+        plain.name,
+        "--",
+        plain.python,
+        "-S",
+        "-c",
+    ]
     try:
         subprocess.run(
             ["sh", "-c", enter, "sh", *command, burn(0.3)],
@@ -564,7 +600,7 @@ def test_a_delegated_cgroup_is_used(plain: Launcher, real_cgroup: RealCgroup) ->
         )
         run = plain.record()
         assert run.cgroup is not None
-        assert run.cgroup.startswith(f"{real_cgroup.name}-v2/nodemeter/t-")
+        assert run.cgroup.startswith(f"{real_cgroup.name}-v2/nodemeter/{plain.name}-")
         (reading,) = run.final.values()
         assert 300_000 <= reading.value <= 330_000
         (delegated / "nodemeter").rmdir()
@@ -576,7 +612,7 @@ def test_a_delegated_cgroup_is_used(plain: Launcher, real_cgroup: RealCgroup) ->
 def test_what_the_terminal_sends_arrives_once(tree: Launcher) -> None:
     """Ctrl-C reaches the whole foreground group by itself; passing it on would double it."""
     script = "n=0; trap 'n=$((n+1))' INT; echo ready; sleep 0.5; sleep 0.5; echo count $n"
-    command = [tree.python, "-m", "agent", "exec", "--name", "t", "--", "bash", "-c", script]
+    command = [tree.python, "-m", "agent", "exec", "--name", tree.name, "--", "bash", "-c", script]
     pid, terminal = pty.fork()
     if not pid:
         os.chdir(ROOT)
