@@ -5,6 +5,9 @@ from dataclasses import replace
 
 from agent.model import DEVICE_UNITS, Device, DeviceShare, ResourceType, Run
 
+ALL = "all"
+"""The name of all devices of a type; nothing, while none is known."""
+
 
 class Inventory:
     """The devices of a node by everything that they are called."""
@@ -30,7 +33,16 @@ class Inventory:
     def _resolve(self, run: Run) -> Run:
         if not run.devices:
             return run
-        return replace(run, devices=tuple(self._resolve_share(share) for share in run.devices))
+        named = (each for share in run.devices for each in self._each(share))
+        return replace(run, devices=tuple(map(self._resolve_share, named)))
+
+    def _each(self, share: DeviceShare) -> Iterable[DeviceShare]:
+        """The devices that one name stands for."""
+        if share.id != ALL:
+            return (share,)
+        of_type = [device for device in self.devices.values() if device.type is share.type]
+        cut = {device.parent for device in of_type}
+        return [replace(share, id=device.id) for device in of_type if device.id not in cut]
 
     def _resolve_share(self, share: DeviceShare) -> DeviceShare:
         device = self.find(share.type, share.id)
