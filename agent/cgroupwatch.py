@@ -70,6 +70,9 @@ class FoundCgroup:
         return f"{self.path}#{self.inode}" if self.inode else f"{self.path}@{self.born_at_ms}"
 
 
+Heard = Callable[[FoundCgroup], None]
+
+
 class _Place(NamedTuple):
     """A folder that some pattern goes through: what its entries are to whom."""
 
@@ -81,10 +84,13 @@ class _Place(NamedTuple):
 class Followed:
     """What one provider follows; made by `CgroupWatch.follow`."""
 
-    def __init__(self, patterns: Sequence[Pattern], lock: threading.Lock) -> None:
+    def __init__(
+        self, patterns: Sequence[Pattern], lock: threading.Lock, heard: Heard | None
+    ) -> None:
         """Know of nothing yet."""
         self.patterns = patterns
         self._lock = lock
+        self._heard = heard
         self._live: dict[str, FoundCgroup] = {}  # by path
         self._ended: dict[str, FoundCgroup] = {}  # by key
 
@@ -113,7 +119,14 @@ class Followed:
         if known:
             self.end(cgroup.path, cgroup.born_at_ms or known.born_at_ms or 0)
         self._live[cgroup.path] = cgroup
+        self.hear(cgroup.path)
         return True
+
+    def hear(self, path: str) -> None:
+        """Say that a live one is new, or has another limit."""
+        cgroup = self._live.get(path)
+        if cgroup is not None and self._heard is not None:
+            self._heard(cgroup)
 
     def change(self, cgroup: FoundCgroup) -> None:
         """Take the new state of a live one."""
@@ -154,9 +167,13 @@ class CgroupWatch:
         self._wake_fd = -1
         self._thread: threading.Thread | None = None
 
-    def follow(self, patterns: Sequence[Pattern]) -> Followed:
-        """Hear of cgroups whose path any of the patterns matches; look for them now."""
-        followed = Followed(patterns, self._lock)
+    def follow(self, patterns: Sequence[Pattern], heard: Heard | None = None) -> Followed:
+        """Hear of cgroups whose path any of the patterns matches; look for them now.
+
+        `heard` is called at the instant with each one that is found or whose limits change,
+        mostly in the thread: it must be quick, and must not ask us anything.
+        """
+        followed = Followed(patterns, self._lock, heard)
         with self._lock:
             self._all.append(followed)
             self._walk(followed, is_first=True)
@@ -246,7 +263,11 @@ class CgroupWatch:
                 if cgroup := followed.live().get(path):
                     followed.change(_look_inside(cgroup, folder, now_ms))
             return False  # an end comes with the removal
-        return name in _LIMIT_FILES and folder in self._runs
+        if name not in _LIMIT_FILES:
+            return False
+        for followed, path in self._runs.get(folder, ()):
+            followed.hear(path)
+        return folder in self._runs
 
     def _appeared(self, folder: str, name: str, now_ms: int) -> bool:
         is_v2 = self._is_v2(folder)
