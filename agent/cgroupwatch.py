@@ -38,6 +38,9 @@ Pattern = Sequence[re.Pattern[str]]
 RESCAN_SECONDS = 60.0
 """How often the tree is walked although every event was heard."""
 
+_TWIN_MS = 40
+"""systemd makes a cgroup in one hierarchy after the other; nobody has looked before this."""
+
 _EVENTS_FILE = "cgroup.events"
 _LIMIT_FILES = frozenset(
     {
@@ -114,7 +117,11 @@ class Followed:
     def begin(self, cgroup: FoundCgroup) -> bool:
         """Take one that appeared; False = it is known."""
         known = self._live.get(cgroup.path)
-        if known and (known.inode == cgroup.inode or known.is_v2 is not cgroup.is_v2):
+        if known and known.is_v2 is not cgroup.is_v2:
+            if known.is_v2 and _is_made_with(known, cgroup):
+                self._live[cgroup.path] = replace(cgroup, born_at_ms=known.born_at_ms)
+            return False
+        if known and known.inode == cgroup.inode:
             return False
         if known:
             self.end(cgroup.path, cgroup.born_at_ms or known.born_at_ms or 0)
@@ -347,6 +354,13 @@ class CgroupWatch:
             key=lambda mount: len(mount[0]),
         )
         return best[1]
+
+
+def _is_made_with(known: FoundCgroup, twin: FoundCgroup) -> bool:
+    """Whether the twin in v1, which a walk finds first, was made at once with the one in v2."""
+    if known.born_at_ms is None or twin.born_at_ms is None:
+        return False
+    return twin.born_at_ms - known.born_at_ms <= _TWIN_MS
 
 
 def _look_inside(cgroup: FoundCgroup, folder: str, now_ms: int) -> FoundCgroup:

@@ -1,4 +1,4 @@
-"""Who follows cgroups may hear of each one at the instant, before any look."""
+"""Who follows cgroups may hear of each one at the instant, and knows it for ever."""
 
 import re
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import pytest
 
 from agent.cgroupwatch import CgroupWatch, FoundCgroup
 from tests.unit.agent.cgrouptrees import CgroupTree
+from tests.unit.agent.conftest import wait_until
 
 JOBS = [(re.compile(r"jobs\.slice"), re.compile(r"job-.*"))]
 
@@ -55,3 +56,22 @@ def test_a_start_and_a_new_limit_are_heard_at_once(tree: CgroupTree, watch: Cgro
         "/jobs.slice/job-1",
         "/jobs.slice/job-2",
     }
+
+
+def test_a_twin_in_both_hierarchies_has_one_key_before_and_after_a_restart(tmp_path: Path) -> None:
+    """systemd makes it in v2 first; who comes later finds it in v1 first. One run, not two."""
+    tree = CgroupTree(tmp_path, "both")
+    tree.make("/jobs.slice")
+    (tmp_path / "unified/jobs.slice").mkdir()
+    watch = tree.watch(lambda: 1_000)
+    heard: Queue[FoundCgroup] = Queue()
+    followed = watch.follow(JOBS, heard.put)
+    watch.start()
+    (tmp_path / "unified/jobs.slice/job-1").mkdir()
+    assert heard.get(timeout=20).is_v2
+    tree.make("/jobs.slice/job-1")
+    wait_until(lambda: not followed.found()[0].is_v2)
+    (before,) = followed.found()
+    watch.close()
+    (after,) = tree.watch(lambda: 2_000).follow(JOBS).found()
+    assert (before.key, before.born_at_ms) == (after.key, 1_000)
