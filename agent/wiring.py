@@ -18,7 +18,7 @@ from agent.jobs import PROVIDERS, JobProvider
 from agent.notify import Notifier, Watcher
 from agent.procfs import ProcFs
 from agent.samplers import SAMPLERS, Sampler
-from agent.samplers.host import HostCapacity, find_address, read_capacity
+from agent.samplers.host import HostCapacity, HostReader, find_address, read_capacity
 from agent.settings import AgentSettings
 from agent.spool import Spool
 from agent.uplink import Uplink
@@ -63,6 +63,7 @@ def meter_node(settings: AgentSettings) -> None:
         notifier=Notifier(os.environ),
         watcher=Watcher(),
         cpu_model=capacity.cpu_model,
+        host=HostReader(hierarchies, "/proc", capacity),
     )
     uplink.on_stream_lost = daemon.wake
     bell.on_ring = daemon.note_event

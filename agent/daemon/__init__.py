@@ -15,6 +15,7 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from types import FrameType
 
+from agent.accounts import NodeAccounts
 from agent.clock import AgentClock
 from agent.daemon.counters import DaemonCounters
 from agent.daemon.link import Link
@@ -27,6 +28,7 @@ from agent.model import MeterKey, Reading, RunKey
 from agent.notify import Notifier, Watcher
 from agent.procfs import ProcFs
 from agent.samplers import Sampler
+from agent.samplers.host import HostReader
 from agent.settings import AgentSettings
 from agent.spool import Spool
 from agent.state import Meters, Moment, NodeState, dump, load, take_draft
@@ -53,6 +55,7 @@ class Daemon:
         notifier: Notifier,
         watcher: Watcher,
         cpu_model: str | None,
+        host: HostReader | None = None,
         procfs: ProcFs | None = None,
     ) -> None:
         """Go on from the spool's checkpoint.
@@ -67,17 +70,19 @@ class Daemon:
         self._uplink = uplink
         self._notifier = notifier
         self._hold_ms = settings.agent.max_hold_seconds * 1_000
+        self._procfs = procfs or ProcFs()
         self._sources = Sources(
             providers,
             samplers,
             self.counters,
             now_ms=clock.now_ms,
-            procfs=procfs or ProcFs(),
+            procfs=self._procfs,
         )
         self._recorder = Recorder(spool, self.counters, self._on_durable)
         self._waker = Waker(watcher)
         self._stopping = threading.Event()
         self._suspended_ms = clock.suspended_ms()
+        self._host = host
         self.state = self._restore(cpu_model)
         self._looking_since_ms = clock.now_ms()
         interval_ms = settings.agent.sample_interval_seconds * 1_000
@@ -191,11 +196,22 @@ class Daemon:
         self.state.conclude(now_ms, readings)
         if is_full and now_ms - self._looking_since_ms >= self._hold_ms:
             self.state.settle(now_ms)
+        if is_full:
+            self._account_for_node(now_ms, blind_ms)
         self._record()
+
+    def _account_for_node(self, now_ms: int, blind_ms: int) -> None:
+        """Account for what of the node no job has."""
+        if self._host is not None and self.state.meters.accounts is not None:
+            accounts = self.state.meters.accounts
+            accounts.observe(now_ms, self._host.read(), self._hold_ms, blind_ms)
+            accounts.settle(now_ms, self._hold_ms)
 
     def _reconcile(self, now_ms: int) -> bool:
         """Take the answers of all providers; whether there were none missing."""
         answers = self._sources.runs()
+        if accounts := self.state.meters.accounts:
+            accounts.set_devices(self._sources.inventory.devices.values(), now_ms)
         latest_ms = max(now_ms, self._clock.now_ms())
         moment = Moment(now_ms=now_ms, latest_ms=latest_ms, lead_ms=self._clock.lead_ms())
         for provider in self._sources.providers:
@@ -264,15 +280,33 @@ class Daemon:
                 self._suspended_ms = checkpoint.suspended_ms
             else:
                 state.reboot()
+                if state.meters.accounts:
+                    now_ms = self._clock.now_ms()
+                    boot_ms = now_ms - self._procfs.uptime_ms()
+                    state.meters.accounts.reboot(boot_ms, now_ms)
+        self._open_accounts(state)
         if recovered.floor_ms is not None:
             state.forfeit(min(recovered.floor_ms, self._clock.now_ms()))
         state.retire_others([provider.name for provider in self._sources.providers])
         return state
 
+    def _open_accounts(self, state: NodeState) -> None:
+        """Keep the books of the node, from now on where there are none yet."""
+        if self._host is None:
+            state.meters.accounts = None
+            return
+        now_ms = self._clock.now_ms()
+        accounts = state.meters.accounts or NodeAccounts(position_ms=now_ms, seen_ms=now_ms)
+        for type_, capacity in self._host.capacity.items():
+            accounts.set_capacity(type_, capacity)
+        state.meters.accounts = accounts
+
     def _follow_clock(self) -> bool:
         """Follow a step of the wall clock where all windows end; False = the disk is full."""
         if not self._clock.pending_step_ms():
             return True
+        if accounts := self.state.meters.accounts:
+            accounts.settle(self._clock.now_ms(), self._hold_ms, flush=True)
         if not self._record(flush=True):
             return False
         step_ms = self._clock.follow()

@@ -1,15 +1,25 @@
-"""The host: what the node has, and the address that bills show for it.
+"""The host: what the node has and uses altogether, and the address that bills show for it.
 
-Not a `Sampler` of runs: it is asked once, when the agent starts.
+Not a `Sampler` of runs. What all processes together use, metered or not:
+
+- CPU: the root cgroup's own counter, of which every job's is a part to the microsecond;
+  where there is none, /proc/stat, in ticks of 10 ms.
+- Memory: total - free - inactive page cache, the working set of the whole node in the words
+  of `agent.samplers.cgroup`.
 """
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+from agent.cgroups import Hierarchies
 from agent.errors import SamplerError
+from agent.keptfiles import KeptFiles
+from agent.model import Reading, ReadingKind, ResourceType
+from agent.procfs import TICK_US, number_after
 
 _ELSEWHERE = (("192.0.2.1", 9), ("2001:db8::1", 9))
 """Addresses that nobody has: the way to them is the default route's. Nothing is sent."""
@@ -53,6 +63,58 @@ def _field(text: str, *names: str) -> str | None:
     parts = (line.partition(":") for line in reversed(text.splitlines()))
     lines = {key.strip(): value.strip() for key, colon, value in parts if colon}
     return next((lines[name] for name in names if lines.get(name)), None)
+
+
+class HostReader:
+    """Reads what the whole node uses; `capacity` is what it has, in base units."""
+
+    def __init__(self, hierarchies: Hierarchies, proc: str, capacity: HostCapacity) -> None:
+        """Read below these mounts and this /proc."""
+        self.capacity: Mapping[ResourceType, int] = {
+            ResourceType.CPU: capacity.cpu_m,
+            ResourceType.MEM: capacity.mem_kib,
+        }
+        self._proc = proc
+        self._kept = KeptFiles()
+        self._v1 = (
+            f"{hierarchies.v1['cpuacct']}/cpuacct.usage" if "cpuacct" in hierarchies.v1 else None
+        )
+        self._v2 = f"{hierarchies.v2}/cpu.stat" if hierarchies.v2 else None
+
+    def read(self) -> Mapping[ResourceType, Reading]:
+        """Take readings of CPU and memory; what cannot be read is absent."""
+        readings: dict[ResourceType, Reading] = {}
+        cpu_us, mem_kib = self._cpu_us(), self._mem_kib()
+        if cpu_us is not None:
+            readings[ResourceType.CPU] = Reading(kind=ReadingKind.COUNTER, value=cpu_us)
+        if mem_kib is not None:
+            readings[ResourceType.MEM] = Reading(kind=ReadingKind.LEVEL, value=mem_kib)
+        return readings
+
+    def _cpu_us(self) -> int | None:
+        """Microseconds of CPU time since the boot."""
+        if self._v1 and (data := self._kept.read(self._v1, 64)):
+            return int(data) // 1000
+        if self._v2 and (data := self._kept.read(self._v2, 64)):
+            return number_after(data, b"usage_usec ")
+        data = self._kept.read(f"{self._proc}/stat", 256)
+        return cpu_us_of(data) if data else None
+
+    def _mem_kib(self) -> int | None:
+        data = self._kept.read(f"{self._proc}/meminfo", 4096) or b""
+        parts = [
+            number_after(data, name) for name in (b"MemTotal:", b"MemFree:", b"Inactive(file):")
+        ]
+        total, free, inactive = parts
+        if total is None or free is None:
+            return None
+        return max(0, total - free - (inactive or 0))
+
+
+def cpu_us_of(stat: bytes) -> int:
+    """What /proc/stat's first line counts as used: user, nice, system, irq and softirq."""
+    user, nice, system, _idle, _iowait, irq, softirq = map(int, stat.split()[1:8])
+    return (user + nice + system + irq + softirq) * TICK_US
 
 
 def find_address(target: str) -> str:

@@ -8,6 +8,7 @@ gets another `VERSION`.
 import json
 from dataclasses import dataclass
 
+from agent.accounts.checkpoint import dump_accounts, load_accounts
 from agent.clock import Anchor
 from agent.integrate import Meter, Span, next_minute
 from agent.model import MeterKey, ReadingKind, ResourceType, RunKey
@@ -15,7 +16,7 @@ from agent.state.ends import Finished
 from agent.state.meters import Meters
 from agent.state.node import NodeState
 from agent.state.runs import GroupKey, LiveMeter, LiveRun
-from agent.state.table import CheckpointError, Json, Row
+from agent.table import CheckpointError, Json, Row
 from proto.metering.v1 import metering_pb2 as pb
 
 VERSION = 1
@@ -45,6 +46,8 @@ def dump(state: NodeState, anchor: Anchor, suspended_ms: int) -> bytes:
         "meters": _meter_columns(opened),
         "finished": _finished_columns(state.finished),
     }
+    if state.meters.accounts is not None:
+        document["accounts"] = dump_accounts(state.meters.accounts)
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -67,6 +70,8 @@ def load(data: bytes, *, hold_ms: int, cpu_model: str | None) -> Checkpoint:
         next_number=root.integer("next_number"),
         floor_ms=root.integer_or_none("floor_ms"),
     )
+    if accounts := root.row_or_none("accounts"):
+        meters.accounts = load_accounts(accounts)
     state = NodeState(meters)
     _load_runs(state, root)
     for row in root.rows("finished"):
@@ -116,6 +121,7 @@ def _meter_columns(opened: list[LiveMeter]) -> dict[str, Json]:
         "quota": [definition.quota for definition in defined],
         "group_quota": [definition.group_quota for definition in defined],
         "started_at_ms": [definition.started_at_ms for definition in defined],
+        "physical": [live.physical for live in opened],
         "is_closing": [int(live.is_closing) for live in opened],
         "position_ms": [meter.position_ms for meter in meters],
         "cut_ms": [meter.cut_ms for meter in meters],
@@ -159,6 +165,16 @@ def _load_runs(state: NodeState, root: Row) -> None:
             model = None if type_ is ResourceType.CPU else row.text_or_none("model")
             live.groups.setdefault(GroupKey(type_, model), []).append(opened)
             state.meters.open[opened.key] = opened.meter
+            _meet_stranger(state, opened)
+
+
+def _meet_stranger(state: NodeState, opened: LiveMeter) -> None:
+    """The accounts keep who holds a device that they know; of the others we tell them."""
+    accounts, definition = state.meters.accounts, opened.definition
+    if accounts and opened.physical and opened.physical not in accounts.devices:
+        accounts.hold(
+            opened.physical, definition.number, definition.quota, definition.started_at_ms
+        )
 
 
 def _load_run(row: Row) -> LiveRun:
@@ -215,4 +231,11 @@ def _load_meter(row: Row, live: LiveRun) -> LiveMeter:
         spans=[Span(*values) for values in row.integers("spans")],
     )
     key = MeterKey(live.key, ResourceType(definition.type), row.text_or_none("device"))
-    return LiveMeter(key, meter, definition, live.definition, bool(row.integer("is_closing")))
+    return LiveMeter(
+        key,
+        meter,
+        definition,
+        live.definition,
+        is_closing=bool(row.integer("is_closing")),
+        physical=row.text_or_none("physical"),
+    )

@@ -8,6 +8,7 @@ checkpoint that is taken after it.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from agent.accounts.node import Told
 from agent.integrate import UsageRecord, close_window, cut
 from agent.model import RunKey
 from agent.state.node import NodeState
@@ -57,20 +58,23 @@ def take_draft(state: NodeState, *, flush: bool = False) -> Draft | None:
     """
     meters = [*_closing(state), *_with_windows(state, flush=flush)]
     fresh = state.meters.fresh[:MAX_FRESH]
-    if not meters and not fresh and not state.ended:
+    accounts = state.meters.accounts
+    if not meters and not fresh and not state.ended and not (accounts and accounts.amounts):
         return None
     records = _take_records(meters, flush=flush)
+    _attribute(state, meters, records)
     for live in [*state.live.values(), *state.ended]:
         live.closing = [closing for closing in live.closing if not _is_recorded(closing)]
     ready = [live for live in state.ended if not live.closing][:MAX_FRESH]
     ended = [_ended(live) for live in ready]
     state.ended = [live for live in state.ended if live not in ready]
     del state.meters.fresh[:MAX_FRESH]
-    if not records and not fresh and not ended:
+    told = _take_accounts(state, records)
+    if not records and not fresh and not ended and not told.records:
         return None
     recorded = {record.meter for record in records}
     named = [opened for opened in meters if opened.definition.number in recorded]
-    return _define(named, fresh, records, ended)
+    return _define(named, fresh, records, ended, told)
 
 
 def _closing(state: NodeState) -> Iterator[LiveMeter]:
@@ -101,6 +105,26 @@ def _take_records(meters: Sequence[LiveMeter], *, flush: bool) -> list[UsageReco
     return records
 
 
+def _attribute(
+    state: NodeState, meters: Sequence[LiveMeter], records: Sequence[UsageRecord]
+) -> None:
+    """Let the node's accounts know what of it the jobs used."""
+    accounts = state.meters.accounts
+    if accounts is None:
+        return
+    types = {opened.definition.number: opened.key.type for opened in meters}
+    for record in records:
+        accounts.attribute(types[record.meter], record)
+
+
+def _take_accounts(state: NodeState, records: Sequence[UsageRecord]) -> Told:
+    """Fill the frame up with what the accounts have to tell."""
+    accounts = state.meters.accounts
+    if accounts is None or len(records) >= MAX_RECORDS:
+        return Told((), (), ())
+    return accounts.take(MAX_RECORDS - len(records), state.meters.number, records)
+
+
 def _is_recorded(opened: LiveMeter) -> bool:
     return not opened.meter.spans and opened.meter.cut_ms == opened.meter.window_start_ms
 
@@ -120,15 +144,16 @@ def _define(
     fresh: Sequence[LiveMeter],
     records: Sequence[UsageRecord],
     ended: Sequence[EndedRun],
+    told: Told,
 ) -> Draft:
     """Add the definitions that make it readable by itself, each once."""
     meters = {opened.definition.number: opened for opened in [*fresh, *named]}
     runs = {opened.run_definition.number: opened.run_definition for opened in meters.values()}
     runs |= {run.definition.number: run.definition for run in ended}
     return Draft(
-        runs=[runs[number] for number in sorted(runs)],
-        meters=[meters[number].definition for number in sorted(meters)],
-        records=records,
+        runs=[*(runs[number] for number in sorted(runs)), *told.runs],
+        meters=[*(meters[number].definition for number in sorted(meters)), *told.meters],
+        records=[*records, *told.records],
         ended=ended,
     )
 

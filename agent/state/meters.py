@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from agent import integrate
+from agent.accounts import NodeAccounts
 from agent.integrate import Meter
 from agent.model import MeterKey, ResourceType
 from agent.state.runs import GroupKey, LiveMeter, LiveRun, Shares
@@ -23,6 +24,8 @@ class Meters:
     floor_ms: int | None = None
     open: dict[MeterKey, Meter] = field(default_factory=dict[MeterKey, Meter])
     fresh: list[LiveMeter] = field(default_factory=list[LiveMeter])
+    accounts: NodeAccounts | None = None
+    physical: dict[str, str] = field(default_factory=dict[str, str])  # of each device held
 
     def number(self) -> int:
         """Give out the next number."""
@@ -52,6 +55,8 @@ class Meters:
             live.closing.append(opened)
             if self.open.get(opened.key) is opened.meter:
                 del self.open[opened.key]
+            if self.accounts and opened.physical:
+                self.accounts.release(opened.physical, opened.definition.number, end_ms)
 
     def note_source(self, live: LiveRun) -> None:
         """A cgroup counts for itself; of a process tree we may see less after a restart."""
@@ -66,14 +71,21 @@ class Meters:
             for old in group:
                 integrate.shift(old.meter, by_ms)
                 start_ms, quota = old.meter.position_ms, old.meter.quota
-                new = self._open(live, key, old.key.device, quota, start_ms)
+                new = self._open(live, key, old.key.device, quota, start_ms, heir_of=old)
                 new.definition.group_quota = old.definition.group_quota
                 integrate.inherit(new.meter, old.meter)
                 new.meter.can_reset = old.meter.can_reset
                 live.groups[key].append(new)
 
     def _open(
-        self, live: LiveRun, group: GroupKey, device: str | None, quota: int, start_ms: int
+        self,
+        live: LiveRun,
+        group: GroupKey,
+        device: str | None,
+        quota: int,
+        start_ms: int,
+        *,
+        heir_of: LiveMeter | None = None,
     ) -> LiveMeter:
         number = self.number()
         meter = integrate.open_meter(number, quota, start_ms, emit_from_ms=self.floor_ms)
@@ -90,4 +102,19 @@ class Meters:
         opened = LiveMeter(key, meter, definition, live.definition)
         self.open[key] = meter
         self.fresh.append(opened)
+        if device is not None:
+            self._hold(opened, device, heir_of)
         return opened
+
+    def _hold(self, opened: LiveMeter, device: str, heir_of: LiveMeter | None) -> None:
+        """Let the node's accounts know that a share of a device is somebody's."""
+        number = opened.definition.number
+        if heir_of is not None and heir_of.physical is not None:
+            opened.physical = heir_of.physical
+            if self.accounts:
+                self.accounts.inherit(opened.physical, heir_of.definition.number, number)
+            return
+        opened.physical = self.physical.get(device, device)
+        if self.accounts:
+            start_ms = opened.meter.cut_ms
+            self.accounts.hold(opened.physical, number, opened.meter.quota, start_ms)

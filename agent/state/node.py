@@ -70,6 +70,7 @@ class NodeState:
         elif live.is_stale and run.ended_at_ms is None:
             live = self._restart(live, run, moment)
         is_same, live.run = run is live.run, run
+        self._note_devices(run)
         if not is_same:
             self.meters.note_source(live)
         if run.ended_at_ms is not None:
@@ -106,6 +107,7 @@ class NodeState:
         wire_key: str = run.key
         if before:
             start_ms, wire_key = before.ended_at_ms, f"{run.key}~{number}"
+        self._note_devices(run)
         live = LiveRun(
             key=run.key,
             definition=define_run(run, number, wire_key, start_ms),
@@ -127,6 +129,10 @@ class NodeState:
         self._note_end(live, live.alive_at_ms)
         before = replace(finished_of(live, moment.now_ms), cpu_value=0)
         return self._start(run, moment, before)
+
+    def _note_devices(self, run: Run) -> None:
+        for share in run.devices:
+            self.meters.physical[share.id] = share.physical or share.id
 
     # Readings --------------------------------------------------------------------------
 
@@ -200,6 +206,8 @@ class NodeState:
         Backward, the meters of live runs make way for new ones: the windows of one meter
         never overlap.
         """
+        if self.meters.accounts:
+            self.meters.accounts.shift(by_ms)
         for live in self.live.values():
             live.shift_ms += by_ms
             live.alive_at_ms += by_ms
@@ -221,6 +229,8 @@ class NodeState:
     def forfeit(self, floor_ms: int) -> None:
         """Record nothing from before `floor_ms`: it may have been delivered already."""
         self.meters.floor_ms = floor_ms
+        if self.meters.accounts:
+            self.meters.accounts.forfeit(floor_ms)
         for live in [*self.live.values(), *self.ended]:
             for opened in [*live.meters(), *live.closing]:
                 integrate.forfeit(opened.meter, floor_ms)

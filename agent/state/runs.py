@@ -29,6 +29,7 @@ class LiveMeter:
     definition: pb.Meter
     run_definition: pb.Run
     is_closing: bool = False  # it has ended, and its last window may be recorded
+    physical: str | None = None  # the device that its share is of; None = it is of none
 
 
 @dataclass(slots=True)

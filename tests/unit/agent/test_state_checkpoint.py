@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.integrate import MINUTE_MS, UsageRecord
 from agent.model import MeterKey, Reading, Run
 from agent.state import dump, load
-from agent.state.table import CheckpointError, Row
+from agent.table import CheckpointError, Row
 from tests.unit.agent.nodes import (
     ANCHOR,
     CPU,

@@ -55,3 +55,37 @@ class Row:
         rows = self._values.get(name)
         lists = [row for row in rows if isinstance(row, list)] if isinstance(rows, list) else []
         return [[value for value in row if isinstance(value, int)] for row in lists]
+
+    def row_or_none(self, name: str) -> "Row | None":
+        """An object, or none known."""
+        value = self._values.get(name)
+        return Row(value) if isinstance(value, dict) else None
+
+    def objects(self, name: str) -> "list[Row]":
+        """A list of objects."""
+        values = self._values.get(name)
+        rows = values if isinstance(values, list) else []
+        return [Row(value) for value in rows if isinstance(value, dict)]
+
+    def lists(self, name: str) -> list[list[Json]]:
+        """A list of lists."""
+        values = self._values.get(name)
+        rows = values if isinstance(values, list) else []
+        return [row for row in rows if isinstance(row, list)]
+
+    def pairs(self, name: str) -> list[tuple[str, list[int]]]:
+        """An object whose values are lists of whole numbers."""
+        values = self._values.get(name)
+        items = values.items() if isinstance(values, dict) else ()
+        return [
+            (key, [one for one in value if isinstance(one, int)])
+            for key, value in items
+            if isinstance(value, list)
+        ]
+
+    @staticmethod
+    def as_integer(value: Json) -> int:
+        """A whole number out of a list."""
+        if not isinstance(value, int):
+            raise CheckpointError(f"the checkpoint holds {value!r} where a number belongs")
+        return value
