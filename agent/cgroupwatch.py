@@ -120,6 +120,7 @@ class Followed:
         if known and known.is_v2 is not cgroup.is_v2:
             if known.is_v2 and _is_made_with(known, cgroup):
                 self._live[cgroup.path] = replace(cgroup, born_at_ms=known.born_at_ms)
+                self.hear(cgroup.path)
             return False
         if known and known.inode == cgroup.inode:
             return False

@@ -22,6 +22,10 @@ _ENDLESS_BYTES = 1 << 62
 """v1 has no word for "no limit": it shows the largest number of pages there is."""
 
 
+_Paths = tuple[str, str, str, str]
+"""cpu.max, the CFS quota and period, the memory limit; "" = there cannot be one."""
+
+
 class Limits(NamedTuple):
     """The texts of a cgroup's limit files; None = there is none of that name."""
 
@@ -34,6 +38,13 @@ class Limits(NamedTuple):
     def is_known(self) -> bool:
         """Whether anything could be read; a cgroup that is gone has nothing to read."""
         return any(text is not None for text in self)
+
+    def after(self, before: "Limits | None") -> "Limits":
+        """What holds now: v1's controllers go one by one, and a limit does not with them."""
+        if before is None:
+            return self
+        pairs = zip(self, before, strict=True)
+        return Limits(*(old if new is None else new for new, old in pairs))
 
     def quotas(self) -> Quotas:
         """The base units that they allow."""
@@ -48,7 +59,10 @@ class Limits(NamedTuple):
 
     def _mem_kib(self) -> int:
         limit = _number(self.memory or b"")
-        return limit // 1024 if limit < _ENDLESS_BYTES else 0
+        return limit // 1024 if 0 < limit < _ENDLESS_BYTES else 0
+
+
+UNLIMITED = Limits(None, None, None, None)
 
 
 def cpu_m_of(quota_us: int, period_us: int) -> int:
@@ -64,23 +78,26 @@ class LimitReader:
         self._v1 = hierarchies.v1
         self._v2 = hierarchies.v2
         self._kept = KeptFiles()
+        self._paths: dict[str, _Paths] = {}
 
     def read(self, cgroup: str) -> Limits:
         """The limits as they are now, from whichever hierarchy has the controller."""
-        return _look(self._paths(cgroup), self._kept)
+        paths = self._paths.get(cgroup)
+        if paths is None:
+            paths = self._paths[cgroup] = self._find(cgroup)
+        return _look(paths, self._kept)
 
     def read_once(self, cgroup: str) -> Limits:
         """The same without keeping anything; from any thread."""
-        return _look(self._paths(cgroup), KeptFiles(limit=0))
+        return _look(self._find(cgroup), KeptFiles(limit=0))
 
     def forget(self, cgroup: str) -> None:
         """Let go of what was kept for it."""
-        for path in self._paths(cgroup):
+        for path in self._paths.pop(cgroup, ()):
             if path:
                 self._kept.forget(path)
 
-    def _paths(self, cgroup: str) -> tuple[str, str, str, str]:
-        """cpu.max, the CFS quota and period, the memory limit; "" = there cannot be one."""
+    def _find(self, cgroup: str) -> _Paths:
         v1, v2 = self._v1, self._v2
         cpu = f"{v1['cpu']}{cgroup}" if "cpu" in v1 else ""
         cpu_max = f"{v2}{cgroup}/cpu.max" if v2 is not None and not cpu else ""
@@ -91,8 +108,14 @@ class LimitReader:
         return cpu_max, quota, period, memory
 
 
-def _look(paths: tuple[str, str, str, str], kept: KeptFiles) -> Limits:
-    return Limits(*(kept.read(path, 64) if path else None for path in paths))
+def _look(paths: _Paths, kept: KeptFiles) -> Limits:
+    cpu_max, quota, period, memory = paths
+    return Limits(
+        kept.read(cpu_max, 64) if cpu_max else None,
+        kept.read(quota, 64) if quota else None,
+        kept.read(period, 64) if period else None,
+        kept.read(memory, 64) if memory else None,
+    )
 
 
 def _number(text: bytes) -> int:

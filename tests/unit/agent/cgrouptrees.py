@@ -3,8 +3,8 @@
 Made of plain folders, whose events the kernel gives like those of real cgroups.
 """
 
-import shutil
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 from agent.cgroups import find_hierarchies
@@ -26,6 +26,7 @@ class CgroupTree:
         self.layout = layout
         self.v1: dict[str, Path] = {}
         self.v2: Path | None = None
+        self._graves = count()
         if layout != "v2":
             self.v1 = {name: root / name for name in ("cpuacct", "memory", "cpu")}
             for mount in self.v1.values():
@@ -66,9 +67,11 @@ class CgroupTree:
             (folder / "memory.max").write_text(f"{mem_bytes}\n")
 
     def remove(self, path: str) -> None:
-        """Remove a cgroup from every hierarchy."""
+        """Remove a cgroup from every hierarchy; its inode is never given to another one."""
         for mount in [*self.v1.values(), *([self.v2] if self.v2 else [])]:
-            shutil.rmtree(f"{mount}{path}", ignore_errors=True)
+            folder, grave = Path(f"{mount}{path}"), mount / f".gone-{next(self._graves)}"
+            if folder.exists():
+                folder.rename(grave)
 
     def watch(self, now_ms: Callable[[], int], proc: Path | None = None) -> CgroupWatch:
         """A watch over it that has not been started: it walks at every `scan`."""

@@ -49,10 +49,13 @@ def test_limits_are_quotas_and_are_read_again(tree: CgroupTree) -> None:
 def test_what_is_gone_is_unknown(tree: CgroupTree) -> None:
     """Whoever asks keeps what was known before."""
     limits = reader(tree)
-    limits.read(JOB)
-    limits.forget(JOB)
+    tree.limit(JOB, cpu_m=500)
+    before = limits.read_once(JOB)
     tree.remove(JOB)
-    assert not limits.read(JOB).is_known
+    gone = limits.read_once(JOB)
+    assert not gone.is_known
+    assert gone.after(None).quotas() == NOTHING_REQUESTED
+    assert gone.after(before).quotas() == before.quotas()
 
 
 def test_a_hierarchy_without_controllers_has_no_limits(tmp_path: Path) -> None:
