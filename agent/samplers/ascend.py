@@ -1,9 +1,0 @@
-"""The `ascend` sampler."""
-
-from agent.context import Context
-from agent.samplers import Sampler
-
-
-def open_ascend_sampler(_context: Context) -> Sampler | None:
-    """There is nothing for it yet."""
-    return None
