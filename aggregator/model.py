@@ -53,6 +53,26 @@ class ResourceType(StrEnum):
     STORAGE = "storage"
 
 
+DEVICE_TYPES = frozenset({ResourceType.GPU, ResourceType.NPU})
+"""What is held by the device; the other types are of the whole node."""
+
+NODE_PROVIDER = "node"
+"""The provider whose runs are no jobs but the node's accounts."""
+
+
+class Account(StrEnum):
+    """What became of what a node has, beside what jobs had.
+
+    Conserved (RATING 10): jobs + idle + unattributed + down - excess = capacity.
+    """
+
+    CAPACITY = "capacity"
+    IDLE = "idle"
+    UNATTRIBUTED = "unattributed"
+    DOWN = "down"
+    EXCESS = "excess"
+
+
 class Method(StrEnum):
     """Which of a record's three quantities is billed."""
 

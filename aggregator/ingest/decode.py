@@ -24,9 +24,9 @@ from aggregator.ingest.columns import (
 from aggregator.ingest.definition import (
     Definitions,
     Fault,
+    KnownRun,
     MeterDefinition,
     RunDefinition,
-    RunRef,
     TimeBounds,
     check_definitions,
 )
@@ -42,14 +42,15 @@ from proto.metering.v1 import metering_pb2 as pb
 
 _DIGEST_BYTES: Final = 32
 _DEFINED_HERE: Final = 0
-_UNKNOWN: Final = -1
+_UNKNOWN: Final = -(1 << 63)
+"""No meter's number: jobs' are above zero, accounts' below."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """The numbers whose definitions this connection has acked."""
 
-    runs: Mapping[int, RunRef]
+    runs: Mapping[int, KnownRun]
     meters: Mapping[int, MeterId]
 
 
@@ -61,7 +62,7 @@ class Decoded:
     digest: bytes
     runs: Mapping[int, RunDefinition] = field(default_factory=dict[int, RunDefinition])
     meters: Mapping[int, MeterDefinition] = field(default_factory=dict[int, MeterDefinition])
-    known_runs: Mapping[int, RunRef] = field(default_factory=dict[int, RunRef])
+    known_runs: Mapping[int, KnownRun] = field(default_factory=dict[int, KnownRun])
     """The runs that the batch uses without defining them."""
     columns: Columns | None = None
     """None: no record to take."""

@@ -6,13 +6,22 @@ records that need it go to quarantine, the others are taken.
 """
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 from uuid import UUID
 
-from aggregator.model import NO_USER, ResourceType, RunId, UserId, user_id
+from aggregator.model import (
+    DEVICE_TYPES,
+    NO_USER,
+    NODE_PROVIDER,
+    Account,
+    ResourceType,
+    RunId,
+    UserId,
+    user_id,
+)
 from proto.metering.v1 import metering_pb2 as pb
 
 MAX_BASE_UNITS = 1 << 46
@@ -22,6 +31,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MAX_NUMBER = (1 << 63) - 1
 _TYPES = frozenset(ResourceType)
+_ACCOUNTS = frozenset(Account)
 
 
 class Fault(StrEnum):
@@ -34,6 +44,7 @@ class Fault(StrEnum):
     BAD_UUID = "bad_uuid"
     BAD_NUMBER = "bad_number"
     BAD_QUOTA = "bad_quota"
+    BAD_ACCOUNT = "bad_account"
     UNKNOWN_TYPE = "unknown_type"
     UNKNOWN_RUN = "unknown_run"
     UNKNOWN_METER = "unknown_meter"
@@ -71,6 +82,8 @@ class RunDefinition:
     namespace: str
     kind: str
     started_at_ms: int
+    account: Account | None
+    """None: a job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,22 +98,35 @@ class MeterDefinition:
     quota: int
     group_quota: int
     started_at_ms: int
+    physical: str | None
+    """The device that `device` is a slice of; None: it is no slice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRef:
-    """What a later definition needs of a run that is durable."""
+    """What a later definition needs of a job's run that is durable."""
 
     run_id: RunId
     key: str
     vc: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountRef:
+    """What a later definition needs of a run that is an account of the node."""
+
+    account: Account
+
+
+KnownRun: TypeAlias = RunRef | AccountRef
 Definition = TypeVar("Definition", RunDefinition, MeterDefinition)
 
 
 def check_run(run: pb.Run, *, cluster: str, newest_ms: int) -> RunDefinition | Fault:
-    """Check one run; its user is named by the provider's uuid, else by (cluster, username)."""
+    """Check one run; its user is named by the provider's uuid, else by (cluster, username).
+
+    A run of the node itself is one of its accounts, and nobody's.
+    """
     if not 0 < run.number <= _MAX_NUMBER:
         return Fault.BAD_NUMBER
     if not 0 < run.started_at_ms <= newest_ms:
@@ -109,6 +135,8 @@ def check_run(run: pb.Run, *, cluster: str, newest_ms: int) -> RunDefinition | F
         return Fault.BAD_STRING
     if run.HasField("user_id") and not _UUID.fullmatch(run.user_id):
         return Fault.BAD_UUID
+    if run.provider == NODE_PROVIDER and not _is_account(run):
+        return Fault.BAD_ACCOUNT
     return RunDefinition(
         number=run.number,
         key=run.key,
@@ -122,6 +150,7 @@ def check_run(run: pb.Run, *, cluster: str, newest_ms: int) -> RunDefinition | F
         namespace=run.namespace,
         kind=run.kind,
         started_at_ms=run.started_at_ms,
+        account=Account(run.kind) if run.provider == NODE_PROVIDER else None,
     )
 
 
@@ -135,7 +164,8 @@ def check_meter(meter: pb.Meter, *, newest_ms: int) -> MeterDefinition | Fault:
         return Fault.BAD_TIME
     device = meter.device if meter.HasField("device") else None
     model = meter.model if meter.HasField("model") else None
-    if not all(is_name(text) for text in (device, model) if text is not None):
+    physical = meter.physical if meter.HasField("physical") else None
+    if not all(is_name(text) for text in (device, model, physical) if text is not None):
         return Fault.BAD_STRING
     if not (0 <= meter.quota <= MAX_BASE_UNITS and 0 <= meter.group_quota <= MAX_BASE_UNITS):
         return Fault.BAD_QUOTA
@@ -148,6 +178,7 @@ def check_meter(meter: pb.Meter, *, newest_ms: int) -> MeterDefinition | Fault:
         quota=meter.quota,
         group_quota=meter.group_quota,
         started_at_ms=meter.started_at_ms,
+        physical=physical,
     )
 
 
@@ -172,7 +203,7 @@ class Definitions:
 
 
 def check_definitions(
-    batch: pb.Batch, *, cluster: str, known_runs: Container[int], newest_ms: int
+    batch: pb.Batch, *, cluster: str, known_runs: Mapping[int, KnownRun], newest_ms: int
 ) -> Definitions:
     """Check all definitions of a batch; a meter of a bad run is bad for the same reason."""
     runs, bad_runs = _part(
@@ -182,9 +213,14 @@ def check_definitions(
         (meter.number, check_meter(meter, newest_ms=newest_ms)) for meter in batch.meters
     )
     for number, meter in list(meters.items()):
-        if meter.run not in runs and (meter.run in bad_runs or meter.run not in known_runs):
+        run = runs.get(meter.run) or known_runs.get(meter.run)
+        if run is None or meter.run in bad_runs:
             bad_meters[number] = bad_runs.get(meter.run, Fault.UNKNOWN_RUN)
-            del meters[number]
+        elif is_account(run) and not _is_of_account(meter):
+            bad_meters[number] = Fault.BAD_ACCOUNT
+        else:
+            continue
+        del meters[number]
     return Definitions(runs=runs, meters=meters, bad_runs=bad_runs, bad_meters=bad_meters)
 
 
@@ -202,6 +238,27 @@ def _part(
     for number in bad:
         good.pop(number, None)
     return good, bad
+
+
+def is_account(run: RunDefinition | KnownRun) -> bool:
+    """Whether the run is one of the node's accounts, not a job."""
+    match run:
+        case RunDefinition():
+            return run.account is not None
+        case RunRef():
+            return False
+        case AccountRef():
+            return True
+
+
+def _is_account(run: pb.Run) -> bool:
+    return run.kind in _ACCOUNTS and not (run.HasField("user_id") or run.HasField("username"))
+
+
+def _is_of_account(meter: MeterDefinition) -> bool:
+    """Nodes have no account of storage; what comes in devices is accounted for by device."""
+    is_of_device = meter.device is not None
+    return meter.type is not ResourceType.STORAGE and is_of_device == (meter.type in DEVICE_TYPES)
 
 
 def _has_good_strings(run: pb.Run) -> bool:

@@ -2,17 +2,22 @@
 
 Each kind is looked up first; what is missing is inserted in the order of its key and
 looked up again. A repeated definition writes nothing, and one that another aggregator
-is inserting is waited for, not doubled.
+is inserting is waited for, not doubled. The accounts of nodes have meters of their own
+(see `accounts`) and no run, user or price class.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from psycopg import AsyncCursor
-from psycopg.rows import TupleRow
-
 from aggregator.clock import from_ms
-from aggregator.ingest.definition import MeterDefinition, RunDefinition, RunRef
+from aggregator.ingest.accounts import Cursor, account_meter, resolve_accounts
+from aggregator.ingest.definition import (
+    AccountRef,
+    KnownRun,
+    MeterDefinition,
+    RunDefinition,
+    RunRef,
+)
 from aggregator.ingest.session import Identity
 from aggregator.ingest.settle import BatchItem
 from aggregator.model import (
@@ -36,7 +41,6 @@ _INSERT_PRICE_CLASSES = query("insert_price_classes")
 _LIST_METERS = query("list_meters")
 _INSERT_METERS = query("insert_meters")
 
-Cursor = AsyncCursor[TupleRow]
 RunKey = tuple[NodeId, str]
 ClassKey = tuple[str, str | None, str]
 
@@ -45,7 +49,7 @@ ClassKey = tuple[str, str | None, str]
 class Resolved:
     """The rows of one batch's definitions, by the node's numbers."""
 
-    runs: dict[int, RunRef] = field(default_factory=dict[int, RunRef])
+    runs: dict[int, KnownRun] = field(default_factory=dict[int, KnownRun])
     meters: dict[int, MeterId] = field(default_factory=dict[int, MeterId])
 
 
@@ -89,6 +93,7 @@ async def resolve(
             (item.session.identity.node_id, run.key): (item.session.identity, run)
             for item in items
             for run in item.decoded.runs.values()
+            if run.account is None
         },
     )
     resolved = [Resolved(runs=_run_refs(item, run_ids)) for item in items]
@@ -100,14 +105,17 @@ async def resolve(
     meter_ids = await _resolve_meters(cursor, {uid: new for _, _, new, uid in meters}, group_id)
     for result, number, _, uid in meters:
         result.meters[number] = meter_ids[uid]
+    await _resolve_account_meters(cursor, items, resolved)
     return resolved
 
 
-def _run_refs(item: BatchItem, run_ids: Mapping[RunKey, RunId]) -> dict[int, RunRef]:
+def _run_refs(item: BatchItem, run_ids: Mapping[RunKey, RunId]) -> dict[int, KnownRun]:
     """Refer to every run that the batch defines or uses."""
     node_id = item.session.identity.node_id
     defined = {
-        number: RunRef(run_id=run_ids[node_id, run.key], key=run.key, vc=run.vc)
+        number: AccountRef(account=run.account)
+        if run.account
+        else RunRef(run_id=run_ids[node_id, run.key], key=run.key, vc=run.vc)
         for number, run in item.decoded.runs.items()
     }
     return {**item.decoded.known_runs, **defined}
@@ -116,7 +124,23 @@ def _run_refs(item: BatchItem, run_ids: Mapping[RunKey, RunId]) -> dict[int, Run
 def _new_meters(item: BatchItem, resolved: Resolved) -> Iterable[tuple[int, _NewMeter]]:
     for number, meter in item.decoded.meters.items():
         run = resolved.runs[meter.run]
-        yield number, _NewMeter(definition=meter, run=run, identity=item.session.identity)
+        if isinstance(run, RunRef):
+            yield number, _NewMeter(definition=meter, run=run, identity=item.session.identity)
+
+
+async def _resolve_account_meters(
+    cursor: Cursor, items: Sequence[BatchItem], resolved: Sequence[Resolved]
+) -> None:
+    meters = [
+        (result, number, account_meter(item.session.identity.node_id, run.account, meter))
+        for item, result in zip(items, resolved, strict=True)
+        for number, meter in item.decoded.meters.items()
+        if isinstance(run := result.runs[meter.run], AccountRef)
+    ]
+    if meters:
+        meter_ids = await resolve_accounts(cursor, {own for _, _, own in meters})
+        for result, number, own in meters:
+            result.meters[number] = meter_ids[own]
 
 
 async def _resolve_runs(
@@ -218,6 +242,7 @@ async def _insert_meters(
             "price_class_ids": [classes[each.class_key] for each in meters],
             "node_addresses": [each.identity.address for each in meters],
             "devices": [each.definition.device for each in meters],
+            "physicals": [each.definition.physical for each in meters],
             "quotas": [each.definition.quota for each in meters],
             "group_quotas": [each.definition.group_quota for each in meters],
             "started_ats": [from_ms(each.definition.started_at_ms) for each in meters],

@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from aggregator.ingest.decode import Known
-from aggregator.ingest.definition import RunRef
+from aggregator.ingest.definition import KnownRun
 from aggregator.model import MeterId, NodeId, StreamId
 from proto.metering.v1 import metering_pb2 as pb
 
@@ -84,7 +84,7 @@ class Session:
     """The agent was told what to send next; what was under way before that is ignored."""
     asked_whole: int = 0
     """The sequence that was asked for with all its definitions."""
-    runs: dict[int, RunRef] = field(default_factory=dict)
+    runs: dict[int, KnownRun] = field(default_factory=dict)
     meters: dict[int, MeterId] = field(default_factory=dict)
     meters_of: dict[int, set[int]] = field(default_factory=dict)
 
@@ -93,7 +93,7 @@ class Session:
         """The numbers that a batch may use without defining them."""
         return Known(runs=self.runs, meters=self.meters)
 
-    def learn_run(self, number: int, run: RunRef) -> None:
+    def learn_run(self, number: int, run: KnownRun) -> None:
         """Remember a run, now that it is durable."""
         self.runs[number] = run
 

@@ -12,9 +12,11 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from aggregator.clock import from_ms
+from aggregator.ingest.accounts import Cursor
 from aggregator.ingest.columns import Int64s
 from aggregator.ingest.copybuffer import CopyBuffer
-from aggregator.ingest.resolve import Cursor, Resolved, resolve
+from aggregator.ingest.definition import RunRef
+from aggregator.ingest.resolve import Resolved, resolve
 from aggregator.ingest.settle import (
     BatchItem,
     Item,
@@ -201,9 +203,10 @@ async def _end_runs(
     resolved: Sequence[Resolved],
 ) -> None:
     ends = {
-        result.runs[number].run_id: (from_ms(ended_at_ms), group_id)
+        run.run_id: (from_ms(ended_at_ms), group_id)
         for item, group_id, result in zip(taken, groups, resolved, strict=True)
         for number, ended_at_ms in item.decoded.run_ends.items()
+        if isinstance(run := result.runs[number], RunRef)  # an account has no end
     }
     if ends:
         run_ids = sorted(ends)

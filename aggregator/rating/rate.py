@@ -1,4 +1,4 @@
-"""The rater's rules as a pure model: records and prices in, charges and bills out.
+"""The rater's rules as a pure model: records and prices in, charges, bills and accounts out.
 
 The rater itself is SQL over sets; this module states the same rules (RATING 1-6) in
 integers and Decimal, one record at a time, so that each can be read, tested, and held
@@ -85,6 +85,19 @@ class Charge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccountHour:
+    """What one meter of a node's accounts holds in one hour: sums that nothing prices."""
+
+    hour: datetime
+    meter_id: MeterId
+    allocated: int
+    used: int
+    effective: int
+    length_ms: int
+    observed_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
     """The totals of one item: the sum of its charges, and under how many prices."""
 
@@ -130,6 +143,25 @@ def total(charges: Iterable[Charge], meters: Iterable[Meter]) -> dict[BillId, Bi
     return {item: _bill(item, began[item], rows) for item, rows in charged.items()}
 
 
+def account_hours(records: Iterable[Record]) -> list[AccountHour]:
+    """The sums of the records of accounts, ordered by hour and meter."""
+    hours: dict[tuple[datetime, MeterId], list[Record]] = {}
+    for record in records:
+        hours.setdefault((_hour(record), record.meter_id), []).append(record)
+    return [
+        AccountHour(
+            hour=hour,
+            meter_id=meter_id,
+            allocated=sum(record.allocated for record in rows),
+            used=sum(record.used for record in rows),
+            effective=sum(record.effective for record in rows),
+            length_ms=sum(_length_ms(record) for record in rows),
+            observed_ms=sum(record.observed_ms for record in rows),
+        )
+        for (hour, meter_id), rows in sorted(hours.items())
+    ]
+
+
 def price_in_force(
     ratios: Iterable[RatioVersion], meter: Meter, at: datetime
 ) -> RatioVersion | None:
@@ -169,7 +201,7 @@ def _charge(
     billed = _billed(record, method_in_force(methods, meter.type, record.started_at))
     amount = Decimal(0) if ratio is None else EXACT.multiply(Decimal(billed), ratio.value)
     return Charge(
-        hour=record.started_at.replace(minute=0, second=0, microsecond=0),
+        hour=_hour(record),
         meter_id=meter.meter_id,
         ratio_id=UNPRICED if ratio is None else ratio.ratio_id,
         bill_id=meter.bill_id,
@@ -179,10 +211,18 @@ def _charge(
         used=record.used,
         effective=record.effective,
         billed=billed,
-        length_ms=(record.ended_at - record.started_at) // timedelta(milliseconds=1),
+        length_ms=_length_ms(record),
         observed_ms=record.observed_ms,
         amount=amount,
     )
+
+
+def _hour(record: Record) -> datetime:
+    return record.started_at.replace(minute=0, second=0, microsecond=0)
+
+
+def _length_ms(record: Record) -> int:
+    return (record.ended_at - record.started_at) // timedelta(milliseconds=1)
 
 
 def _billed(record: Record, method: Method) -> int:

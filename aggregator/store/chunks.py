@@ -19,6 +19,8 @@ _ADD_USAGE_CHUNKS = query("add_usage_chunks")
 _DELETE_USAGE_SEEDS = query("delete_usage_seeds")
 _ADD_CHARGE_CHUNKS = query("add_charge_chunks")
 _DELETE_CHARGE_SEEDS = query("delete_charge_seeds")
+_ADD_ACCOUNT_CHUNKS = query("add_account_chunks")
+_DELETE_ACCOUNT_SEEDS = query("delete_account_seeds")
 _COUNT_EXPIRED_USAGE_CHUNKS = query("count_expired_usage_chunks")
 _SET_DROP_TIMEOUT = query("set_drop_timeout")
 _WAIT_RATER_LOCK = query("wait_rater_lock")
@@ -37,7 +39,8 @@ async def add_chunks(pool: Pool) -> int:
     ):
         usage = await _add(cursor, _ADD_USAGE_CHUNKS, _DELETE_USAGE_SEEDS)
         charge = await _add(cursor, _ADD_CHARGE_CHUNKS, _DELETE_CHARGE_SEEDS)
-    return usage + charge
+        account = await _add(cursor, _ADD_ACCOUNT_CHUNKS, _DELETE_ACCOUNT_SEEDS)
+    return usage + charge + account
 
 
 async def drop_expired_chunks(pool: Pool, *, usage_days: int) -> int:

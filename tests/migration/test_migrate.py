@@ -27,6 +27,7 @@ from aggregator.errors import (
 )
 from aggregator.store.embedded import Server, ensure_server
 from aggregator.store.migrate import check_timescale_version, known_migrations, migrate
+from aggregator.store.queries import query
 
 SCHEMA = """
     SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns
@@ -76,6 +77,38 @@ def test_step_by_step_and_at_once_are_the_same(empty_database_url: str, database
         for rows in schema_of(database_url)
     ]
     assert step_by_step == at_once
+
+
+METERED = """
+    INSERT INTO node (name, cluster, address, boot_id, machine_id, agent_version, cpu_m, mem_kib,
+                      cpu_model, devices, first_seen_at, last_seen_at)
+    VALUES ('n1', 'c1', '10.0.0.7', 'b', 'm', '0.1.0', 1, 1, '', '[]', now(), now());
+    INSERT INTO run (node_id, run_key, provider, cluster, job_id, job_name, user_id, vc, project,
+                     namespace, kind, started_at)
+    SELECT node_id, 'k', 'files', 'c1', 'j', 'j', gen_random_uuid(), 'v', '', '', 'job', now()
+    FROM node;
+    INSERT INTO price_class (type, vc) VALUES ('gpu', 'v');
+    INSERT INTO meter (meter_uid, bill_id, run_id, price_class_id, node_address, device, quota,
+                       group_quota, started_at, ingest_group_id)
+    SELECT gen_random_uuid(), gen_random_uuid(), run_id, price_class_id, '', 'G', 1, 1, now(), 1
+    FROM run, price_class
+"""
+
+
+def test_what_was_metered_by_the_first_version_stays(empty_database_url: str) -> None:
+    """Its meters name no physical device: theirs is the one that they name."""
+    first, *later = known_migrations()
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION timescaledb")
+        connection.execute(query("create_schema_migration"))
+        connection.execute(first.text)
+        row = {"version": first.version, "name": first.name, "checksum": first.checksum}
+        connection.execute(query("insert_schema_migration"), row)
+        connection.execute(METERED)
+    assert migrate(empty_database_url) == [each.name for each in later]
+    with psycopg.connect(empty_database_url) as connection:
+        found = connection.execute("SELECT device, physical FROM meter").fetchall()
+    assert found == [("G", None)]
 
 
 def test_two_at_once_do_not_disturb_each_other(empty_database_url: str) -> None:

@@ -36,6 +36,21 @@ RETURNING hour;
 -- name: delete_charge_seeds
 DELETE FROM charge WHERE hour = ANY (%(instants)s::timestamptz[]) AND meter_id = 0;
 
+-- name: add_account_chunks
+INSERT INTO node_account (hour, meter_id, allocated, used, effective, length_ms, observed_ms)
+SELECT day, 0, 0, 0, 0, 0, 0
+FROM (VALUES (date_trunc('day', now(), 'UTC')),
+             (date_trunc('day', now(), 'UTC') + INTERVAL '7 days')) AS wanted (day)
+WHERE NOT EXISTS (
+    SELECT FROM timescaledb_information.chunks
+    WHERE hypertable_schema = current_schema() AND hypertable_name = 'node_account'
+      AND range_start <= day AND range_end > day
+)
+RETURNING hour;
+
+-- name: delete_account_seeds
+DELETE FROM node_account WHERE hour = ANY (%(instants)s::timestamptz[]) AND meter_id = 0;
+
 -- name: count_expired_usage_chunks
 SELECT count(*)
 FROM timescaledb_information.chunks

@@ -109,16 +109,36 @@ SELECT meter_uid, meter_id FROM meter WHERE meter_uid = ANY (%(meter_uids)s::uui
 
 -- name: insert_meters
 INSERT INTO meter (meter_uid, bill_id, run_id, price_class_id, node_address, device,
-                   quota, group_quota, started_at, ingest_group_id)
+                   physical, quota, group_quota, started_at, ingest_group_id)
 SELECT meter_uid, bill_id, run_id, price_class_id, node_address, device,
-       quota, group_quota, started_at, %(ingest_group_id)s
+       physical, quota, group_quota, started_at, %(ingest_group_id)s
 FROM unnest(%(meter_uids)s::uuid[], %(bill_ids)s::uuid[], %(run_ids)s::bigint[],
             %(price_class_ids)s::bigint[], %(node_addresses)s::text[], %(devices)s::text[],
-            %(quotas)s::bigint[], %(group_quotas)s::bigint[], %(started_ats)s::timestamptz[])
+            %(physicals)s::text[], %(quotas)s::bigint[], %(group_quotas)s::bigint[],
+            %(started_ats)s::timestamptz[])
     AS said (meter_uid, bill_id, run_id, price_class_id, node_address, device,
-             quota, group_quota, started_at)
+             physical, quota, group_quota, started_at)
 ORDER BY meter_uid
 ON CONFLICT (meter_uid) DO NOTHING;
+
+-- name: list_node_meters
+SELECT meter.node_id, meter.account, meter.type, meter.device, meter.model, meter.meter_id
+FROM unnest(%(node_ids)s::bigint[], %(accounts)s::text[], %(types)s::text[],
+            %(devices)s::text[], %(models)s::text[])
+    AS asked (node_id, account, type, device, model)
+JOIN node_meter AS meter
+    ON meter.node_id = asked.node_id AND meter.account = asked.account
+   AND meter.type = asked.type AND meter.device IS NOT DISTINCT FROM asked.device
+   AND meter.model IS NOT DISTINCT FROM asked.model;
+
+-- name: insert_node_meters
+INSERT INTO node_meter (node_id, account, type, device, model)
+SELECT node_id, account, type, device, model
+FROM unnest(%(node_ids)s::bigint[], %(accounts)s::text[], %(types)s::text[],
+            %(devices)s::text[], %(models)s::text[])
+    AS said (node_id, account, type, device, model)
+ORDER BY node_id, account, type, device, model
+ON CONFLICT (node_id, account, type, device, model) DO NOTHING;
 
 -- name: insert_batches
 INSERT INTO batch (stream_id, sequence, digest, record_count, ingest_group_id, received_at)

@@ -1,4 +1,5 @@
--- The rater: usage of unrated ingest groups into charges and bills, exactly once.
+-- The rater: usage of unrated ingest groups into charges and bills, exactly once, and what
+-- the nodes' own accounts hold into node_account, by the same statement.
 
 -- name: try_rater_lock
 SELECT pg_try_advisory_xact_lock(%(lock)s);
@@ -76,8 +77,27 @@ WITH used AS MATERIALIZED (
     GROUP BY 1, 2, 3
 ),
 metered AS MATERIALIZED (
+    -- The meters of accounts are in another table: nothing of them is priced.
     SELECT used.*, meter.bill_id, meter.price_class_id
     FROM used JOIN meter USING (meter_id)
+),
+accounted AS (
+    INSERT INTO node_account AS kept (
+        hour, meter_id, allocated, used, effective, length_ms, observed_ms
+    )
+    SELECT
+        hour, meter_id, sum(allocated), sum(used), sum(effective), sum(length_ms),
+        sum(observed_ms)
+    FROM used
+    WHERE meter_id < 0
+    GROUP BY meter_id, hour
+    ORDER BY meter_id, hour
+    ON CONFLICT (meter_id, hour) DO UPDATE SET
+        allocated = kept.allocated + excluded.allocated,
+        used = kept.used + excluded.used,
+        effective = kept.effective + excluded.effective,
+        length_ms = kept.length_ms + excluded.length_ms,
+        observed_ms = kept.observed_ms + excluded.observed_ms
 ),
 price AS MATERIALIZED (
     SELECT

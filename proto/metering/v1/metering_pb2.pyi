@@ -138,7 +138,7 @@ class Run(_message.Message):
     def __init__(self, number: _Optional[int] = ..., key: _Optional[str] = ..., provider: _Optional[str] = ..., job_id: _Optional[str] = ..., job_name: _Optional[str] = ..., user_id: _Optional[str] = ..., username: _Optional[str] = ..., vc: _Optional[str] = ..., project: _Optional[str] = ..., namespace: _Optional[str] = ..., kind: _Optional[str] = ..., started_at_ms: _Optional[int] = ...) -> None: ...
 
 class Meter(_message.Message):
-    __slots__ = ("number", "run", "type", "device", "model", "quota", "group_quota", "started_at_ms")
+    __slots__ = ("number", "run", "type", "device", "model", "quota", "group_quota", "started_at_ms", "physical")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -147,6 +147,7 @@ class Meter(_message.Message):
     QUOTA_FIELD_NUMBER: _ClassVar[int]
     GROUP_QUOTA_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    PHYSICAL_FIELD_NUMBER: _ClassVar[int]
     number: int
     run: int
     type: str
@@ -155,7 +156,8 @@ class Meter(_message.Message):
     quota: int
     group_quota: int
     started_at_ms: int
-    def __init__(self, number: _Optional[int] = ..., run: _Optional[int] = ..., type: _Optional[str] = ..., device: _Optional[str] = ..., model: _Optional[str] = ..., quota: _Optional[int] = ..., group_quota: _Optional[int] = ..., started_at_ms: _Optional[int] = ...) -> None: ...
+    physical: str
+    def __init__(self, number: _Optional[int] = ..., run: _Optional[int] = ..., type: _Optional[str] = ..., device: _Optional[str] = ..., model: _Optional[str] = ..., quota: _Optional[int] = ..., group_quota: _Optional[int] = ..., started_at_ms: _Optional[int] = ..., physical: _Optional[str] = ...) -> None: ...
 
 class Records(_message.Message):
     __slots__ = ("base_ms", "meter", "start_ms", "length_ms", "allocated", "used", "effective", "observed_ms")

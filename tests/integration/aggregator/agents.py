@@ -68,6 +68,21 @@ class Spool:
         )
         return number
 
+    def account(self, kind: str, *, started_at: datetime, suffix: str = "") -> int:
+        """Define a run that is an account of the node; its number."""
+        number = len(self.runs) + 1
+        self.runs[number] = pb.Run(
+            number=number,
+            key=f"node:{kind}{suffix}",
+            provider="node",
+            job_id="node",
+            job_name=kind,
+            vc="default",
+            kind=kind,
+            started_at_ms=to_ms(started_at),
+        )
+        return number
+
     def meter(
         self,
         run: int,
@@ -78,6 +93,7 @@ class Spool:
         started_at: datetime,
         model: str | None = None,
         device: str | None = None,
+        physical: str | None = None,
     ) -> int:
         """Define a meter; its number."""
         number = len(self.meters) + 1
@@ -90,6 +106,7 @@ class Spool:
             started_at_ms=to_ms(started_at),
             model=model,
             device=device,
+            physical=physical,
         )
         return number
 

@@ -1,7 +1,7 @@
 """The claim that the SQL rater and the pure model state the same rules.
 
 Random timelines of usage, prices and methods are rated by both, the SQL one in random
-groups and rounds; every charge and every bill must be equal.
+groups and rounds; every charge, every bill and every account must be equal.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,14 @@ from aggregator.metrics import Metrics
 from aggregator.model import NAMESPACE, BillId, MeterId, Method, RatioId, ResourceType
 from aggregator.rater import rate_pending
 from aggregator.rating.rate import (
+    AccountHour,
     Bill,
     Charge,
     Meter,
     MethodVersion,
     RatioVersion,
     Record,
+    account_hours,
     rate,
     total,
 )
@@ -35,6 +37,7 @@ from tests.integration.aggregator.rows import Rows
 
 START = datetime(2026, 2, 6, 22, 30, tzinfo=UTC)
 MINUTES = st.sampled_from([0, 28, 29, 30, 31, 88, 89, 90, 91])  # about 23:00 and midnight
+ACCOUNTS = [MeterId(-1), MeterId(-2)]
 TYPES = [ResourceType.CPU, ResourceType.MEM, ResourceType.GPU]
 KEYS = [
     "cpu", "mem", "gpu", "gpu:A", "gpu:B", "gpu@v1", "cpu@v1", "cpu:A@v2", "gpu:A@v1", "tokens",
@@ -70,9 +73,10 @@ def timelines(draw: st.DrawFn) -> Timeline:
             ratios.append(version)
             keys.append(key)
     methods = [version for kind in ResourceType for version in _methods(draw, kind)]
+    meter_ids = [*(meter.meter_id for meter in meters), *ACCOUNTS]
     rounds = draw(
         st.lists(
-            st.lists(st.lists(_records(meters), max_size=8), min_size=1, max_size=3),
+            st.lists(st.lists(_records(meter_ids), max_size=8), min_size=1, max_size=3),
             min_size=1,
             max_size=3,
         )
@@ -124,14 +128,14 @@ def _methods(draw: st.DrawFn, kind: ResourceType) -> list[MethodVersion]:
     ]
 
 
-def _records(meters: Sequence[Meter]) -> st.SearchStrategy[Record]:
+def _records(meter_ids: Sequence[MeterId]) -> st.SearchStrategy[Record]:
     @st.composite
     def record(draw: st.DrawFn) -> Record:
         start = draw(st.just(0) | st.integers(0, 59_999))
         length = draw(st.just(60_000 - start) | st.integers(1, 60_000 - start))
         at = minute(draw(MINUTES)) + timedelta(milliseconds=start)
         return Record(
-            meter_id=draw(st.sampled_from(meters)).meter_id,
+            meter_id=draw(st.sampled_from(meter_ids)),
             started_at=at,
             ended_at=at + timedelta(milliseconds=length),
             allocated=draw(QUANTITIES),
@@ -171,15 +175,19 @@ async def test_the_rater_and_the_model_give_the_same_bills(
         await pool.close()
     records = [record for groups in timeline.rounds for group in groups for record in group]
     meters = {meter.meter_id: meter for meter in timeline.meters}
-    charges = rate(records, meters, timeline.ratios, timeline.methods)
+    of_jobs = [record for record in records if record.meter_id not in ACCOUNTS]
+    of_nodes = [record for record in records if record.meter_id in ACCOUNTS]
+    charges = rate(of_jobs, meters, timeline.ratios, timeline.methods)
     assert _charges(database) == charges
     assert _bills(database) == total(charges, timeline.meters)
+    assert _account_hours(database) == account_hours(of_nodes)
 
 
 def _forget(database: psycopg.Connection[TupleRow]) -> None:
     database.execute(
-        "TRUNCATE usage, charge, bill, meter, price_class, run, node, ingest_group, ratio, "
-        "method, stream, batch, stream_gap, quarantine RESTART IDENTITY"
+        "TRUNCATE usage, charge, bill, meter, price_class, run, node, node_meter, "
+        "node_account, ingest_group, ratio, method, stream, batch, stream_gap, quarantine "
+        "RESTART IDENTITY"
     )
 
 
@@ -214,6 +222,10 @@ def _put_prices(database: psycopg.Connection[TupleRow], timeline: Timeline) -> N
 
 def _put_meters(rows: Rows, timeline: Timeline) -> None:
     run_id = rows.run("job-1")
+    rows.connection.execute(
+        "INSERT INTO node_meter (node_id, account, type) SELECT node_id, account, 'cpu'"
+        " FROM node, unnest(ARRAY['capacity', 'idle']) AS account"
+    )
     for meter in timeline.meters:
         rows.connection.execute(
             """
@@ -278,6 +290,17 @@ def _charges(database: psycopg.Connection[TupleRow]) -> list[Charge]:
     ).fetchall()
     names = list(Charge.__dataclass_fields__)
     return [Charge(**dict(zip(names, row, strict=True))) for row in found]
+
+
+def _account_hours(database: psycopg.Connection[TupleRow]) -> list[AccountHour]:
+    found = database.execute(
+        """
+        SELECT hour, meter_id, allocated, used, effective, length_ms, observed_ms
+        FROM node_account ORDER BY hour, meter_id
+        """
+    ).fetchall()
+    names = list(AccountHour.__dataclass_fields__)
+    return [AccountHour(**dict(zip(names, row, strict=True))) for row in found]
 
 
 def _bills(database: psycopg.Connection[TupleRow]) -> dict[BillId, Bill]:

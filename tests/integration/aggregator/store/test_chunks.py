@@ -50,14 +50,15 @@ async def test_chunks_of_the_next_days_are_made_and_hold_nothing(
 ) -> None:
     """Again makes none; what makes them is never seen."""
     midnight = utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
-    assert await add_chunks(pool) == 5
+    assert await add_chunks(pool) == 7
     assert await add_chunks(pool) == 0
     usage = ranges(database, "usage")
     assert usage == [(midnight + day * DAY, midnight + (day + 1) * DAY) for day in range(3)]
     charge = ranges(database, "charge")
     assert charge[0][0] <= midnight < charge[0][1] == charge[1][0]
-    assert database.execute("SELECT count(*) FROM usage").fetchone() == (0,)
-    assert database.execute("SELECT count(*) FROM charge").fetchone() == (0,)
+    assert ranges(database, "node_account") == charge
+    for table in (b"usage", b"charge", b"node_account"):
+        assert database.execute(b"SELECT count(*) FROM " + table).fetchone() == (0,)
 
 
 async def test_old_usage_goes_by_the_chunk_when_it_is_rated(pool: Pool, database: Database) -> None:

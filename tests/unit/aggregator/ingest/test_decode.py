@@ -8,8 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.ingest.decode import Decoded, Known, NeedDefinitionsError, decode, digest_of
-from aggregator.ingest.definition import MAX_BASE_UNITS, Fault, RunRef, TimeBounds
-from aggregator.model import NO_USER, MeterId, RunId, user_id
+from aggregator.ingest.definition import (
+    MAX_BASE_UNITS,
+    AccountRef,
+    Fault,
+    RunRef,
+    TimeBounds,
+)
+from aggregator.model import NO_USER, Account, MeterId, RunId, user_id
 from proto.metering.v1 import metering_pb2 as pb
 
 NOON_MS = 1_770_379_200_000
@@ -171,6 +177,7 @@ def set_meter(field: str, value: str | int) -> Callable[[pb.Batch], None]:
         (set_meter("group_quota", 2**63 - 1), "bad_quota"),
         (set_meter("model", "a\nb"), "bad_string"),
         (set_meter("device", ""), "bad_string"),
+        (set_meter("physical", "a\0"), "bad_string"),
         (set_meter("started_at_ms", -1), "bad_time"),
     ],
 )
@@ -241,6 +248,85 @@ def test_a_meter_of_an_unknown_run_is_a_fault() -> None:
     with pytest.raises(NeedDefinitionsError):
         decoded(sealed(batch))
     assert reasons(decoded(sealed(batch), is_whole=True)) == {"unknown_run": 3}
+
+
+def account_batch(kind: str = "idle") -> pb.Batch:
+    """Three minutes of an account of the node."""
+    batch = good_batch()
+    run = batch.runs[0]
+    run.key, run.provider, run.job_id, run.job_name = f"node:{kind}", "node", "node", kind
+    run.kind, run.vc = kind, "default"
+    run.ClearField("username")
+    return sealed(batch)
+
+
+@pytest.mark.parametrize("account", Account)
+def test_a_run_of_the_node_itself_is_an_account(account: Account) -> None:
+    """By its kind; devices by their uuid, the rest without one."""
+    batch = account_batch(account.value)
+    batch.meters[1].type, batch.meters[1].device = "gpu", "GPU-1"
+    result = decoded(sealed(batch))
+    assert (result.runs[1].account, result.runs[1].user_id) == (account, NO_USER)
+    assert (len(result.meters), result.record_count, result.set_aside) == (2, 3, ())
+
+
+def clear_meter(batch: pb.Batch) -> None:
+    """A device's meter that does not say of which."""
+    batch.meters[0].type = "npu"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        set_run("kind", "job"),
+        set_run("kind", "Idle"),
+        set_run("username", "alice"),
+        set_run("user_id", "00000000-0000-4000-8000-00000000000a"),
+        set_meter("type", "storage"),
+        set_meter("device", "GPU-1"),
+        clear_meter,
+    ],
+)
+def test_what_is_no_account_is_not_taken_for_one(change: Callable[[pb.Batch], None]) -> None:
+    """Nor is it billed: it is set aside."""
+    batch = account_batch()
+    change(batch)
+    result = decoded(sealed(batch))
+    assert result.record_count == 0
+    assert reasons(result) == {"bad_account": 3}
+
+
+def test_a_meter_that_no_account_has_is_set_aside_though_its_run_is_known() -> None:
+    """What the connection acked is held against it, too."""
+    batch = account_batch()
+    del batch.meters[1:]
+    batch.meters[0].type = "storage"
+    batch.ClearField("runs")
+    known = Known(runs={1: AccountRef(account=Account.IDLE)}, meters={})
+    assert reasons(decode_whole(batch, known)) == {"bad_account": 3}
+    batch.meters[0].type = "mem"
+    assert decode_whole(batch, known).record_count == 3
+
+
+def decode_whole(batch: pb.Batch, known: Known) -> Decoded:
+    """Decode what is not asked for again."""
+    return decoded(sealed(batch), known=known, is_whole=True)
+
+
+def test_no_job_can_write_an_account() -> None:
+    """Whatever its provider calls it, it is somebody's."""
+    batch = account_batch("capacity")
+    batch.runs[0].provider = "files"
+    assert decoded(sealed(batch)).runs[1].account is None
+
+
+def test_a_slice_names_its_device_and_a_whole_device_none() -> None:
+    """Agents of before the field do not, either."""
+    batch = good_batch()
+    batch.meters[0].type, batch.meters[0].device = "gpu", "MIG-1"
+    batch.meters[0].physical = "GPU-1"
+    meters = decoded(sealed(batch)).meters
+    assert (meters[1].physical, meters[2].physical) == ("GPU-1", None)
 
 
 def test_an_end_in_the_future_is_set_aside() -> None:

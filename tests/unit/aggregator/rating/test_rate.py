@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from aggregator.model import UNPRICED, BillId, MeterId, Method, RatioId, ResourceType, bill_id
 from aggregator.rating import money
 from aggregator.rating.rate import (
+    AccountHour,
     Bill,
     Meter,
     MethodVersion,
     RatioVersion,
     Record,
+    account_hours,
     method_in_force,
     price_in_force,
     rate,
@@ -301,3 +303,23 @@ def test_order_and_batching_do_not_matter(rng: random.Random, data: st.DataObjec
     shuffled = records.copy()
     rng.shuffle(shuffled)
     assert rate(shuffled, meters, ratios, METHODS) == rate(records, meters, ratios, METHODS)
+
+
+def test_an_account_of_a_node_is_summed_by_the_hour() -> None:
+    """All of it, each meter by itself; no price and no method has a say."""
+    records = held("09:58:30", "10:30", 4, -1) + held("10:00", "11:00", 7, -2)
+    found = account_hours(reversed(records))
+    assert [(each.hour, each.meter_id, each.allocated) for each in found] == [
+        (at("09:00"), -1, 4 * 90_000),
+        (at("10:00"), -2, 7 * 3_600_000),
+        (at("10:00"), -1, 4 * 1_800_000),
+    ]
+    assert found[0] == AccountHour(
+        hour=at("09:00"),
+        meter_id=MeterId(-1),
+        allocated=360_000,
+        used=0,
+        effective=360_000,
+        length_ms=90_000,
+        observed_ms=90_000,
+    )
