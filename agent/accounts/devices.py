@@ -1,7 +1,8 @@
 """One physical device: who holds how much of it when, and what is left over. Pure.
 
-Its books begin at `opened_at_ms`, and everything before `position_ms` is told. What is learnt of that time later is corrected by
-what is added: a start that was not known in time is `excess`, an end `idle`.
+Its books begin at `opened_at_ms`, and everything before `position_ms` is told. What is
+learnt of that time later is corrected by what is added: a start that was not known in time
+is `excess`, an end `idle`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

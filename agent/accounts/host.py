@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from agent import integrate
 from agent.accounts.amount import Account, Amount, minute_of, windows
-from agent.integrate import Meter, UsageRecord
+from agent.integrate import MINUTE_MS, Meter, UsageRecord
 from agent.model import Reading, ReadingKind, ResourceType
 
 
@@ -50,7 +50,6 @@ class HostAccount:
 
     def settle(self, until_ms: int, hold_ms: int, limit: int, *, flush: bool) -> Iterator[Amount]:
         """Account for whole minutes before `until_ms`; `flush`: up to the last reading."""
-        yield from self._settle_late()
         if flush:
             integrate.settle(self.meter, until_ms, hold_ms)
         records: list[UsageRecord] = []
@@ -60,6 +59,11 @@ class HostAccount:
             integrate.close_window(self.meter, records)
         for record in records:
             yield from self._window(record)
+        if flush:  # what no window of ours will come for
+            for minute_ms, used in self.attributed.items():
+                self.late[minute_ms] = self.late.get(minute_ms, 0) + used
+            self.attributed = {}
+        yield from self._settle_late(until_ms)
 
     def note_down(self, start_ms: int, end_ms: int) -> Iterator[Amount]:
         """The machine was off: nothing was used, and nothing could be."""
@@ -102,12 +106,12 @@ class HostAccount:
         minutes = [minute_ms for minute_ms in self.attributed if minute_ms < end_ms]
         return sum(self.attributed.pop(minute_ms) for minute_ms in minutes)
 
-    def _settle_late(self) -> Iterator[Amount]:
+    def _settle_late(self, until_ms: int) -> Iterator[Amount]:
         """What is added to the jobs of a minute that was told is excess there."""
         late, self.late = self.late, {}
         for minute_ms, used in late.items():
             if self.type is ResourceType.CPU:
                 self.owed += used
             if used:
-                end_ms = minute_ms + integrate.MINUTE_MS
+                end_ms = max(minute_ms + 1, min(minute_ms + MINUTE_MS, until_ms))
                 yield Amount(Account.EXCESS, self.type, None, minute_ms, end_ms, used, 0)

@@ -126,13 +126,13 @@ class NodeAccounts:
         until_ms = (
             latest_ms if flush else min(latest_ms, self.position_ms + _MAX_MINUTES * MINUTE_MS)
         )
-        if until_ms <= self.position_ms:
+        if until_ms <= self.position_ms and not flush:
             return
         for account in self.devices.values():
             self.amounts += account.settle(until_ms, self.unseen)
         for host in self.hosts.values():
             self.amounts += host.settle(until_ms, hold_ms, _MAX_MINUTES, flush=flush)
-        self.position_ms = until_ms
+        self.position_ms = max(until_ms, self.position_ms)
         self.unseen = [one for one in self.unseen if one.end_ms is None or one.end_ms > until_ms]
 
     def reboot(self, boot_ms: int, now_ms: int) -> None:
@@ -157,7 +157,6 @@ class NodeAccounts:
             account.shift(by_ms)
         for host in self.hosts.values():
             integrate.shift(host.meter, by_ms)
-            host.attributed = {}
         if by_ms < 0:
             self.names = {}
 

@@ -305,10 +305,13 @@ class Daemon:
         """Follow a step of the wall clock where all windows end; False = the disk is full."""
         if not self._clock.pending_step_ms():
             return True
-        if accounts := self.state.meters.accounts:
-            accounts.settle(self._clock.now_ms(), self._hold_ms, flush=True)
+        self.state.settle_all(self._clock.now_ms())
         if not self._record(flush=True):
             return False
+        if accounts := self.state.meters.accounts:  # they need what was recorded of the jobs
+            accounts.settle(self._clock.now_ms(), self._hold_ms, flush=True)
+            if not self._record(flush=True):
+                return False
         step_ms = self._clock.follow()
         self.state.shift(step_ms)
         self.counters.clock_steps += 1

@@ -171,6 +171,14 @@ class NodeState:
                     if opened.meter.position_ms < until_ms:
                         integrate.settle(opened.meter, until_ms, hold_ms)
 
+    def settle_all(self, now_ms: int) -> None:
+        """Account for everything up to now, as far as the runs are known to live."""
+        for live in self.live.values():
+            until_ms = min(now_ms, live.alive_at_ms)
+            for opened in live.meters():
+                if opened.meter.position_ms < until_ms:
+                    integrate.settle(opened.meter, until_ms, self.meters.hold_ms)
+
     def _change_quotas(self, live: LiveRun, now_ms: int) -> None:
         """Close the groups that are different now, and go on from their last readings."""
         assert live.run is not None
