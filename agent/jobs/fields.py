@@ -24,7 +24,7 @@ _NEWEST = datetime(2200, 1, 1, tzinfo=UTC)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _TEXT_RULE = f"of 1 to {_MAX_TEXT} characters without control characters"
-_DEVICE = re.compile(r"(GPU|MIG|NPU)-[0-9A-Za-z-]{1,120}")
+_DEVICE = re.compile(r"(GPU|MIG|NPU)-[0-9A-Za-z:.-]{1,120}")  # an id may be a PCI address
 
 
 Json: TypeAlias = "bool | int | Decimal | str | list[Json] | dict[str, Json] | None"

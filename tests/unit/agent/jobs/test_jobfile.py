@@ -60,7 +60,7 @@ def test_a_full_file_says_everything() -> None:
         cpu_m=500,
         mem_mi=256,
         cgroup="/nodemeter/burn-1a2b",
-        devices=[0, "GPU-8f2c", "MIG-1", "NPU-2"],
+        devices=[0, "GPU-8f2c", "MIG-1", "NPU-pci-0000:00:0b.0"],
         storage_paths=["/data/a b"],
         ended_at="2026-02-06T06:00:01+02:00",
         cpu_usec=3_000_000,
@@ -78,7 +78,7 @@ def test_a_full_file_says_everything() -> None:
         (ResourceType.GPU, "0"),
         (ResourceType.GPU, "GPU-8f2c"),
         (ResourceType.GPU, "MIG-1"),
-        (ResourceType.NPU, "NPU-2"),
+        (ResourceType.NPU, "NPU-pci-0000:00:0b.0"),
     ]
     assert run.devices[0].share == DeviceShare(type=ResourceType.GPU, id="", model=None).share
     assert run.storage_paths == ("/data/a b",)
