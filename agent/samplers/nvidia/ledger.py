@@ -114,12 +114,26 @@ class Ledger:
     def _hold(self, device: str, run: Run, units: int, now_ms: int, ahead_ms: int) -> None:
         stakes = self._stakes.setdefault(device, {})
         stake = stakes.get(run.key)
+        is_new = stake is None
         if stake is None:
             start_ms = min(now_ms, run.started_at_ms - ahead_ms)
             stake = stakes[run.key] = _Stake(run, units, start_ms, now_ms)
         stake.run, stake.units, stake.named_ms = run, units, now_ms
         if run.ended_at_ms is not None and stake.end_ms is None:
             stake.end_ms = min(now_ms, run.ended_at_ms - ahead_ms)
+        if is_new:
+            self._catch_up(device, stake)
+
+    def _catch_up(self, device: str, stake: _Stake) -> None:
+        """Give one that is named late what it used alone, though that was attributed before."""
+        until_ms = self._split_ms.get(device, 0)
+        life = stake.life(0, until_ms)
+        others = [other for other in self._stakes[device].values() if other is not stake]
+        if life.start_ms < life.end_ms and not any(
+            life.overlaps(other.life(0, until_ms)) for other in others
+        ):
+            use = self._measured[device].between(*life)
+            stake.used.add(Span(*life, min(use.busy, use.covered_ms * stake.units), use.covered_ms))
 
     def _expire(self, before_ms: int) -> None:
         for stakes in self._stakes.values():

@@ -47,8 +47,9 @@ class NvidiaSampler:
         *,
         interval_ms: int,
         is_expected: bool,
+        wait_seconds: float = WAIT_SECONDS,
     ) -> None:
-        """Look every `interval_ms`, from `start` on."""
+        """Look every `interval_ms`, from `start` on; nobody waits longer than `wait_seconds`."""
         self._driver = driver
         self._surveyor = Surveyor(driver, interval_ms)
         self._divider = Divider(driver, owners, interval_ms)
@@ -56,6 +57,7 @@ class NvidiaSampler:
         self._now_ms = now_ms
         self._interval_ms = interval_ms
         self._is_expected = is_expected
+        self._wait_seconds = wait_seconds
         self._worker = Worker("nvidia", self._look, time)
         self._lock = threading.Lock()
         self._ledger = Ledger(interval_ms)
@@ -74,7 +76,7 @@ class NvidiaSampler:
         self._worker.ask(wait_seconds)
 
     def close(self) -> None:
-        """Look no more."""
+        """Look no more; for tests, which start many."""
         self._worker.close()
 
     # What the daemon asks ----------------------------------------------------------------
@@ -130,7 +132,7 @@ class NvidiaSampler:
             for share in run.devices
         )
         if self._looked_ms is None or self._boot_ms() - self._looked_ms >= _SAME_MS:
-            self._worker.ask(WAIT_SECONDS)
+            self._worker.ask(self._wait_seconds)
 
     def _fault(self) -> str | None:
         if (busy_ms := self._worker.busy_ms) > self._interval_ms:
@@ -139,7 +141,7 @@ class NvidiaSampler:
 
     # The worker's thread -----------------------------------------------------------------
 
-    def _look(self, is_asked: bool) -> float:  # noqa: FBT001  the worker's own word
+    def _look(self, *, is_asked: bool) -> float:
         """Look once; returns in how many seconds it wants to look again."""
         now_ms = self._boot_ms()
         is_full = is_asked or now_ms - self._told_ms >= self._interval_ms
@@ -158,6 +160,9 @@ class NvidiaSampler:
             self._looked_ms = now_ms
         except SamplerError as error:
             self._failure = str(error)
+        except Exception as error:
+            self._failure = f"an unforeseen failure, see the log: {type(error).__name__}"
+            raise
         self._devices = self._driver.devices
         return self._pause_ms() / 1000
 

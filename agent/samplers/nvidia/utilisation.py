@@ -13,11 +13,11 @@ how much older a sample is than the newest one, which is new.
 
 import ctypes
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agent.model import DEVICE_UNITS
 from agent.samplers.nvidia.binding import Handle, MetricsGet
-from agent.samplers.nvidia.library import Code, Library, NvmlError
+from agent.samplers.nvidia.library import Code, Library, NvmlError, Outcome
 from agent.samplers.nvidia.timeline import Span
 
 _UTILISATION_SAMPLES = 1
@@ -35,6 +35,7 @@ class RingReader:
 
     def __init__(self) -> None:
         """Take everything that is in the buffer at first."""
+        self._buffer = _Buffer()
         self._newest_us = 0
         self._ask_from_us = 0
         self.wanted_ms: int | None = None  # None = nothing is lost between two looks
@@ -45,7 +46,7 @@ class RingReader:
         Raises:
             NvmlError: see `Library`.
         """
-        found = _read_samples(library, gpu, self._ask_from_us)
+        found = self._buffer.read(library, gpu, self._ask_from_us)
         new = sorted((at_us, value) for at_us, value in found if self._is_new(at_us, value))
         if not new:
             # Nothing was sampled, or the wall clock was set back: then what is asked for lies
@@ -80,29 +81,52 @@ class RingReader:
         return spans
 
 
-def _read_samples(library: Library, gpu: Handle, from_us: int) -> Sequence[tuple[int, int]]:
-    """Timestamps and base units of a whole device, of everything newer than `from_us`."""
-    function = library.function("nvmlDeviceGetSamples")
-    type_, count = ctypes.c_uint(1), ctypes.c_uint(0)
+class _Buffer:
+    """Asks for the samples of one GPU; how many there can be is only asked once."""
 
-    def ask(room: "ctypes.Array[ctypes.c_char] | None") -> None:
-        arguments = (ctypes.c_ulonglong(from_us), ctypes.byref(type_), ctypes.byref(count), room)
-        code = function(gpu, _UTILISATION_SAMPLES, *arguments)
-        if code == Code.NOT_FOUND:  # there is nothing newer
-            count.value = 0
-        elif code != Code.SUCCESS:
-            raise NvmlError(code, "the utilisation samples cannot be read")
+    def __init__(self) -> None:
+        self._room: ctypes.Array[ctypes.c_char] | None = None
+        self._most = 0
 
-    ask(None)
-    count.value = min(count.value, _MAX_SAMPLES)
-    if not count.value:
-        return []
-    room = ctypes.create_string_buffer(count.value * _SAMPLE_BYTES)
-    ask(room)
-    data = room.raw[: min(count.value, _MAX_SAMPLES) * _SAMPLE_BYTES]
-    if type_.value == _DOUBLE:
-        return [(at_us, _units(value)) for at_us, value in struct.iter_unpack("=Qd", data)]
-    return [(at_us, value * _UNITS_PER_CENT) for at_us, value in struct.iter_unpack("=QI4x", data)]
+    def read(self, library: Library, gpu: Handle, from_us: int) -> Sequence[tuple[int, int]]:
+        """Timestamps and base units of a whole device, of everything newer than `from_us`."""
+        function = library.function("nvmlDeviceGetSamples")
+        if self._room is None:
+            _, self._most = _ask_samples(function, gpu, from_us, None, 0)
+            self._most = min(self._most, _MAX_SAMPLES)
+            if not self._most:
+                return []
+            self._room = ctypes.create_string_buffer(self._most * _SAMPLE_BYTES)
+        try:
+            type_, count = _ask_samples(function, gpu, from_us, self._room, self._most)
+        except NvmlError as error:
+            if error.outcome is Outcome.GREW:
+                self._room = None
+            raise
+        data = memoryview(self._room)[: min(count, self._most) * _SAMPLE_BYTES]
+        if type_ == _DOUBLE:
+            return [(at_us, _units(value)) for at_us, value in struct.iter_unpack("=Qd", data)]
+        return [
+            (at_us, value * _UNITS_PER_CENT) for at_us, value in struct.iter_unpack("=QI4x", data)
+        ]
+
+
+def _ask_samples(
+    function: Callable[..., int],
+    gpu: Handle,
+    from_us: int,
+    room: "ctypes.Array[ctypes.c_char] | None",
+    most: int,
+) -> tuple[int, int]:
+    """The type of the values, and how many samples there are now, or can be without room."""
+    type_, count = ctypes.c_uint(1), ctypes.c_uint(most)
+    arguments = (ctypes.c_ulonglong(from_us), ctypes.byref(type_), ctypes.byref(count), room)
+    code = function(gpu, _UTILISATION_SAMPLES, *arguments)
+    if code == Code.NOT_FOUND:  # there is nothing newer
+        return type_.value, 0
+    if code != Code.SUCCESS:
+        raise NvmlError(code, "the utilisation samples cannot be read")
+    return type_.value, count.value
 
 
 def _units(per_cent: float) -> int:

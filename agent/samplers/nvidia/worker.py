@@ -6,7 +6,7 @@ the work itself says when it wants to be done again.
 
 import logging
 import threading
-from collections.abc import Callable
+from typing import Protocol
 
 from agent.clock import TimeSource
 
@@ -14,11 +14,19 @@ _NS_PER_MS = 1_000_000
 _LOGGER = logging.getLogger(__name__)
 
 
-class Worker:
-    """Does `work(is_asked)` when asked to, and when the seconds that it returned are over."""
+class Work(Protocol):
+    """What a worker does; raises nothing."""
 
-    def __init__(self, name: str, work: Callable[[bool], float], time: TimeSource) -> None:
-        """Do nothing yet; `work` raises nothing."""
+    def __call__(self, *, is_asked: bool) -> float:
+        """Do it; returns in how many seconds it wants to be done again, asked or not."""
+        ...
+
+
+class Worker:
+    """Does its work when asked to, and again when the work wants it."""
+
+    def __init__(self, name: str, work: Work, time: TimeSource) -> None:
+        """Do nothing yet."""
         self._work = work
         self._time = time
         self._changed = threading.Condition()
@@ -58,7 +66,7 @@ class Worker:
             self._changed.notify_all()
 
     def _run(self) -> None:
-        pause_seconds = 0.0
+        pause_seconds: float | None = None  # the first time it waits until it is asked
         while True:
             with self._changed:
                 self._changed.wait_for(self._is_wanted, pause_seconds)
@@ -67,7 +75,7 @@ class Worker:
                 asked, is_asked = self._asked, self._asked > self._done
                 self._busy_since_ns = self._time.boottime_ns()
             try:
-                pause_seconds = self._work(is_asked)
+                pause_seconds = self._work(is_asked=is_asked)
             except Exception:  # what nobody foresaw must not end the thread
                 _LOGGER.exception("an unforeseen failure", extra={"action": "fail"})
                 pause_seconds = 60.0
