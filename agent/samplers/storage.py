@@ -1,9 +1,0 @@
-"""The `storage` sampler."""
-
-from agent.context import Context
-from agent.samplers import Sampler
-
-
-def open_storage_sampler(_context: Context) -> Sampler | None:
-    """There is nothing for it yet."""
-    return None
