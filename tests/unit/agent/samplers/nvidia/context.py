@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from agent.cgroups import find_hierarchies
 from agent.cgroupwatch import CgroupWatch
-from agent.config import Reader, Toml
+from agent.config import Reader
 from agent.context import Context
 from agent.procfs import ProcFs
 from agent.settings import build_settings
@@ -12,8 +12,7 @@ from agent.settings import build_settings
 
 def context_of(root: str, library: str, *, is_live: bool = True) -> Context:
     """A node whose /proc and /sys lie below `root`."""
-    raw: dict[str, Toml] = {"nvidia": {"library": library}} if library else {}
-    reader = Reader(raw, {})
+    reader = Reader({}, {"NODEMETER_NVIDIA_LIBRARY": library})
     settings = build_settings(reader, "test")
     assert not reader.problems()
     settings = replace(settings, root=root)
