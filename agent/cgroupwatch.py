@@ -344,6 +344,7 @@ class CgroupWatch:
             runs.append((place.followed, path))
         if is_v2 and self._watcher is not None:
             self._watcher.add(Path(inner))
+            self._watcher.pin(Path(inner, _EVENTS_FILE))
         cgroup = FoundCgroup(
             path=path, names=names, inode=_inode_of(inner), is_v2=is_v2, born_at_ms=born_at_ms
         )

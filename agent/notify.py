@@ -118,9 +118,19 @@ class Watcher:
             Whether it is watched now. Look at its entries after this, not before: what
             came earlier has no event.
         """
+        return self._add(path, self._mask)
+
+    def pin(self, path: Path) -> bool:
+        """Keep the kernel's mind on one file: it tells of cgroup files only what it remembers.
+
+        Its directory must be watched too; that is where its events are told.
+        """
+        return self._add(path, _MODIFY)
+
+    def _add(self, path: Path, mask: int) -> bool:
         if self._fd < 0:
             return False
-        wd: int = self._libc.inotify_add_watch(self._fd, os.fsencode(path), self._mask)
+        wd: int = self._libc.inotify_add_watch(self._fd, os.fsencode(path), mask)
         if wd < 0:
             return False
         self._paths[wd] = path

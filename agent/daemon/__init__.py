@@ -78,6 +78,7 @@ class Daemon:
             now_ms=clock.now_ms,
             procfs=self._procfs,
         )
+        self._inventory = self._sources.inventory
         self._recorder = Recorder(spool, self.counters, self._on_durable)
         self._waker = Waker(watcher)
         self._stopping = threading.Event()
@@ -96,6 +97,8 @@ class Daemon:
                 start accounts for the rest.
         """
         self._handle_signals()
+        if self._sources.look_at_devices():
+            self._take_inventory(self._clock.now_ms())
         self._uplink.start()
         try:
             self._loop()
@@ -157,7 +160,10 @@ class Daemon:
             if look is Look.FULL:
                 self._watch()
             self.look(look)
-            self._schedule.looked(look, self._clock.now_ms())
+            now_ms = self._clock.now_ms()
+            self._schedule.looked(look, now_ms)
+            if self.state.young(now_ms):
+                self._schedule.note_event(now_ms)
             if not is_ready:
                 self._notifier.ready()
                 is_ready = True
@@ -188,7 +194,10 @@ class Daemon:
         else:
             blind_ms = 0
         is_full = look is Look.FULL
-        runs = self.state.all_runs() if is_full else self.state.affected()
+        if is_full:
+            runs = self.state.all_runs()
+        else:
+            runs = [*self.state.affected(), *self.state.young(now_ms)]
         readings: Mapping[MeterKey, Reading] = self._sources.readings(runs) if runs else {}
         if not have_all_answered:
             self.state.note_alive((key.run for key in readings), now_ms)
@@ -210,8 +219,7 @@ class Daemon:
     def _reconcile(self, now_ms: int) -> bool:
         """Take the answers of all providers; whether there were none missing."""
         answers = self._sources.runs()
-        if accounts := self.state.meters.accounts:
-            accounts.set_devices(self._sources.inventory.devices.values(), now_ms)
+        self._take_inventory(now_ms)
         latest_ms = max(now_ms, self._clock.now_ms())
         moment = Moment(now_ms=now_ms, latest_ms=latest_ms, lead_ms=self._clock.lead_ms())
         for provider in self._sources.providers:
@@ -221,6 +229,15 @@ class Daemon:
             if known := self.state.reconcile(provider.name, runs, moment):
                 provider.settled(known)
         return None not in answers.values()
+
+    def _take_inventory(self, now_ms: int) -> None:
+        """Let the books and the aggregator know which devices there are."""
+        inventory = self._sources.inventory
+        if inventory is not self._inventory:
+            self._inventory = inventory
+            self._uplink.set_devices([*inventory.devices.values()])
+        if accounts := self.state.meters.accounts:
+            accounts.set_devices(inventory.devices.values(), now_ms)
 
     def _record(self, *, flush: bool = False) -> bool:
         """Make durable what can be told; False = the disk is full."""

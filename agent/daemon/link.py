@@ -1,6 +1,9 @@
 """What the daemon needs of the uplink, which is its sibling's business otherwise."""
 
+from collections.abc import Sequence
 from typing import Protocol
+
+from agent.model import Device
 
 
 class Link(Protocol):
@@ -8,6 +11,10 @@ class Link(Protocol):
 
     @property
     def lost_stream(self) -> str | None:
+        """See `Uplink`."""
+        ...
+
+    def set_devices(self, devices: Sequence[Device]) -> None:
         """See `Uplink`."""
         ...
 

@@ -212,6 +212,9 @@ def _load_meter(row: Row, live: LiveRun) -> LiveMeter:
         group_quota=row.integer("group_quota"),
         started_at_ms=row.integer("started_at_ms"),
     )
+    physical = row.text_or_none("physical")
+    if physical is not None and physical != row.text_or_none("device"):
+        definition.physical = physical
     kind = row.text_or_none("kind")
     window_start_ms = row.integer("window_start_ms")
     meter = Meter(
@@ -237,5 +240,5 @@ def _load_meter(row: Row, live: LiveRun) -> LiveMeter:
         definition,
         live.definition,
         is_closing=bool(row.integer("is_closing")),
-        physical=row.text_or_none("physical"),
+        physical=physical,
     )

@@ -109,12 +109,12 @@ class Meters:
     def _hold(self, opened: LiveMeter, device: str, heir_of: LiveMeter | None) -> None:
         """Let the node's accounts know that a share of a device is somebody's."""
         number = opened.definition.number
-        if heir_of is not None and heir_of.physical is not None:
-            opened.physical = heir_of.physical
-            if self.accounts:
-                self.accounts.inherit(opened.physical, heir_of.definition.number, number)
-            return
-        opened.physical = self.physical.get(device, device)
-        if self.accounts:
+        inherited = heir_of.physical if heir_of is not None else None
+        opened.physical = inherited or self.physical.get(device, device)
+        if opened.physical != device:
+            opened.definition.physical = opened.physical
+        if self.accounts and heir_of is not None:
+            self.accounts.inherit(opened.physical, heir_of.definition.number, number)
+        elif self.accounts:
             start_ms = opened.meter.cut_ms
             self.accounts.hold(opened.physical, number, opened.meter.quota, start_ms)

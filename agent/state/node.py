@@ -18,6 +18,8 @@ from agent.state.runs import LiveRun, define_run, present_groups, wanted_groups
 REMEMBERED_MS = 600_000
 """For so long a vanished run that is named again goes on where it ended."""
 REMEMBERED_RUNS = 256
+YOUNG_MS = 10_000
+"""So long after its start a run is looked at every second: a short one has few readings."""
 
 
 class NodeState:
@@ -140,6 +142,15 @@ class NodeState:
         """Runs whose readings `conclude` wants: those with another quota, and the ended."""
         changed = [live.run for live in self._changed if live.run]
         return [*changed, *(live.run for live, _ in self._ending if live.run)]
+
+    def young(self, now_ms: int) -> list[Run]:
+        """Those not `affected` that have just started: what they hold changes, and ends soon."""
+        since_ms, changed = now_ms - YOUNG_MS, self._changed
+        return [
+            live.run
+            for live in self.live.values()
+            if live.run and live.definition.started_at_ms > since_ms and live not in changed
+        ]
 
     def all_runs(self) -> list[Run]:
         """Every run that can be sampled: those that live, and the ended among `affected`."""

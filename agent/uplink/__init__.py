@@ -11,11 +11,13 @@ else: the thread says so and waits until the daemon has started another stream.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from random import Random
 
 from agent.backlog import Backlog
 from agent.errors import SpoolError
+from agent.model import Device
 from agent.uplink.backoff import Backoff
 from agent.uplink.channel import Conversation
 from agent.uplink.identity import Identity
@@ -63,6 +65,10 @@ class Uplink:
         self._told: str | None = ""  # what the log said last; None = that we are connected
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
+
+    def set_devices(self, devices: Sequence[Device]) -> None:
+        """Name these devices in the next Hello; from any thread."""
+        self._identity = replace(self._identity, devices=tuple(devices))
 
     @property
     def lost_stream(self) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.errors import ProviderError, SamplerError
 from agent.jobs.terms import Problem
-from agent.model import MeterKey, Reading, ReadingKind, ResourceType, Run, RunKey
+from agent.model import Device, MeterKey, Reading, ReadingKind, ResourceType, Run, RunKey
 
 MS = 1_000_000
 
@@ -137,6 +137,11 @@ class FakeLink:
     def __init__(self) -> None:
         self.lost_stream: str | None = None
         self.calls: list[str] = []
+        self.devices: list[Device] = []
+
+    def set_devices(self, devices: Sequence[Device]) -> None:
+        """See `Uplink`."""
+        self.devices = list(devices)
 
     def start(self) -> None:
         """See `Uplink`."""

@@ -8,9 +8,9 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from agent.accounts import NodeAccounts
-from agent.model import DEVICE_UNITS, Device
+from agent.model import DEVICE_UNITS, Device, DeviceShare
 from tests.unit.agent.ledger import CPU_M, DEVICES, PlayedNode, Sums, sums
-from tests.unit.agent.nodes import CPU, GPU, HOLD_MS, MEM, START_MS
+from tests.unit.agent.nodes import CPU, GPU, HOLD_MS, MEM, START_MS, job
 
 WHOLE, QUARTER = (0, 1, 1), (0, 1, 4)
 MINUTE = 60_000
@@ -193,3 +193,18 @@ def test_an_account_is_told_under_one_number() -> None:
     assert sorted((m.type, m.device) for m in capacity) == [
         (CPU, ""), (GPU, "GPU-a"), (GPU, "GPU-b"), (MEM, ""),
     ]  # fmt: skip
+
+
+def test_a_slice_is_told_with_the_device_that_it_is_cut_from() -> None:
+    """Also after a restart: what it holds is taken from the whole device's idle time."""
+    node = PlayedNode().node
+    share = DeviceShare(type=GPU, id="MIG-a1", model="H200 MIG", share=18_000, physical="GPU-a")
+    node.tick(job(devices=[share]))
+    node.restart()
+    node.state.redefine()
+    node.tell()
+    (meter,) = [meter for meter in node.told.meters.values() if meter.device == "MIG-a1"]
+    assert meter.physical == "GPU-a"
+    accounts = node.state.meters.accounts
+    assert accounts is not None
+    assert [one.units for one in accounts.devices["GPU-a"].holdings.values()] == [18_000]

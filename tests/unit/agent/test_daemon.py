@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,13 +14,16 @@ from pathlib import Path
 import pytest
 
 from agent.backlog import StoredBatch
+from agent.cgroups import Hierarchies
 from agent.clock import AgentClock, SystemTime
 from agent.config import Reader
 from agent.daemon import Daemon
 from agent.daemon.schedule import Look
 from agent.errors import SpoolError
 from agent.integrate import UsageRecord
+from agent.model import Device, DeviceShare, ResourceType
 from agent.notify import Notifier, Watcher
+from agent.samplers.host import HostCapacity, HostReader
 from agent.settings import AgentSettings, build_settings
 from agent.spool import Spool
 from agent.uplink import Uplink
@@ -61,6 +64,7 @@ class Bench:
     provider: FakeProvider = field(default_factory=FakeProvider)
     sampler: FakeSampler = field(default_factory=FakeSampler)
     link: FakeLink = field(default_factory=FakeLink)
+    host: HostReader | None = None
     lives: int = 0
 
     def __post_init__(self) -> None:
@@ -80,6 +84,7 @@ class Bench:
             notifier=Notifier({}),
             watcher=Watcher(),
             cpu_model="EPYC",
+            host=self.host,
         )
         return spool, daemon
 
@@ -168,13 +173,13 @@ def test_a_job_is_metered_from_its_start_to_its_end(bench: Bench) -> None:
 
 
 def test_a_job_that_starts_is_told_within_the_look(bench: Bench) -> None:
-    """Definitions only; the sampler is not troubled for it."""
+    """Definitions only; its first readings are taken, for it may be short."""
     bench.provider.has(job())
     bench.look(after_ms=300, look=Look.EVENT)
     (batch,) = batches_in(bench.spool)
     assert [run.job_name for run in batch.runs] == ["burn"]
     assert not batch.records.meter
-    assert bench.sampler.sampled == []
+    assert bench.sampler.sampled == [["burn"]]
     assert bench.link.calls == ["wake"]
 
 
@@ -752,3 +757,75 @@ def test_from_job_to_aggregator(tmp_path: Path) -> None:
     assert sum(used for records in told for used in records.used) == 33
     assert sum(length_ms for records in told for length_ms in records.length_ms) == 2 * 40
     assert spool.acked_through == spool.last_sequence == there.acked_through
+
+
+class FakeDevices(FakeSampler):
+    """A driver that knows two GPUs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: Sequence[Device] = [
+            Device(type=ResourceType.GPU, id=f"GPU-{at}", model="H200", names=frozenset({str(at)}))
+            for at in range(2)
+        ]
+
+    def devices(self) -> Sequence[Device]:
+        """See `DeviceSampler`."""
+        return self.known
+
+
+def test_devices_have_their_uuid_and_the_books_are_kept(tmp_path: Path) -> None:
+    """A job that names GPU 0 is billed for its uuid; the other one is idle; Hello names both."""
+    capacity = HostCapacity(cpu_m=4_000, mem_kib=1 << 20, cpu_model="EPYC")
+    host = HostReader(Hierarchies(None, {}), "/proc", capacity)
+    bench = Bench(tmp_path, sampler=FakeDevices(), host=host)
+    share = DeviceShare(type=ResourceType.GPU, id="0", model=None)
+    bench.provider.has(job(devices=[share]))
+    for _ in range(24):
+        bench.look()
+    batches = batches_in(bench.spool)
+    bench.finish()
+    meters = [meter for batch in batches for meter in batch.meters]
+    kinds = {
+        meter.number: run.kind
+        for batch in batches
+        for meter in batch.meters
+        for run in batch.runs
+        if run.number == meter.run
+    }
+    gpus = {(kinds[m.number], m.device, m.model) for m in meters if m.type == "gpu"}
+    assert gpus == {
+        ("job", "GPU-0", "H200"),
+        ("capacity", "GPU-0", "H200"),
+        ("capacity", "GPU-1", "H200"),
+        ("idle", "GPU-1", "H200"),
+    }
+    assert {"capacity", "idle", "unattributed"} <= set(kinds.values())
+    assert [device.id for device in bench.link.devices] == ["GPU-0", "GPU-1"]
+
+
+def test_a_job_of_two_seconds_has_its_memory(tmp_path: Path) -> None:
+    """It is looked at when it starts, and every second while it is young."""
+    bench = Bench(tmp_path)
+    bench.look()
+    run = replace(job(mem_kib=0), started_at_ms=bench.time.wall // MS)
+    bench.provider.has(run)
+    for mem_kib in (100, 300, 500):
+        bench.sampler.mem[run.key] = mem_kib
+        bench.look(1_000, Look.EVENT)
+    bench.provider.has(replace(run, ended_at_ms=bench.time.wall // MS))
+    bench.look(100, Look.EVENT)
+    (record,) = bench.records(MEM)
+    assert record.observed_ms == record.length_ms == 3_000
+    assert record.used == (100 + 200 + 400) * 1_000
+
+
+def test_an_old_job_is_read_at_the_deadlines_alone(tmp_path: Path) -> None:
+    """An event of another one costs nothing for it."""
+    bench = Bench(tmp_path)
+    bench.provider.has(job())
+    bench.look()
+    bench.look(2 * TEN_S)
+    bench.sampler.sampled.clear()
+    bench.look(1_000, Look.EVENT)
+    assert bench.sampler.sampled == []
