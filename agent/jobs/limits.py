@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from agent.cgroups import Hierarchies
+from agent.jobs.jobfile import MAX_CPU_M, MAX_MEM_MI
 from agent.keptfiles import KeptFiles
 from agent.model import ResourceType
 
@@ -18,8 +19,7 @@ Quotas = Mapping[ResourceType, int]
 NOTHING_REQUESTED: Quotas = {ResourceType.CPU: 0, ResourceType.MEM: 0}
 
 _NUMBER = re.compile(rb"-?[0-9]{1,20}")
-_ENDLESS_BYTES = 1 << 62
-"""v1 has no word for "no limit": it shows the largest number of pages there is."""
+_MAX_MEM_KIB = MAX_MEM_MI << 10
 
 
 _Paths = tuple[str, str, str, str]
@@ -58,8 +58,7 @@ class Limits(NamedTuple):
         return cpu_m_of(_number(quota), _number(period))
 
     def _mem_kib(self) -> int:
-        limit = _number(self.memory or b"")
-        return limit // 1024 if 0 < limit < _ENDLESS_BYTES else 0
+        return mem_kib_of(_number(self.memory or b""))
 
 
 UNLIMITED = Limits(None, None, None, None)
@@ -67,7 +66,15 @@ UNLIMITED = Limits(None, None, None, None)
 
 def cpu_m_of(quota_us: int, period_us: int) -> int:
     """Milli-cores of so much CPU time in each period; 0 = no limit, or no period."""
-    return max(0, quota_us) * 1000 // period_us if period_us > 0 else 0
+    if quota_us <= 0 or period_us <= 0:
+        return 0
+    return min(quota_us * 1000 // period_us, MAX_CPU_M)
+
+
+def mem_kib_of(limit_bytes: int) -> int:
+    """KiB; 0 = no limit, which v1 has no word for: it shows the largest number there is."""
+    kib = limit_bytes // 1024
+    return kib if 0 < kib <= _MAX_MEM_KIB else 0
 
 
 class LimitReader:

@@ -86,7 +86,7 @@ texts = st.none() | st.binary(max_size=40) | st.from_regex(rb"(max|-?\d{1,25})( 
 def test_whatever_stands_there_is_a_quantity(
     cpu_max: bytes | None, quota: bytes | None, period: bytes | None, memory: bytes | None
 ) -> None:
-    """Garbage is no request, and nothing is negative."""
+    """Garbage is no request; nothing is negative, nor more than a window can hold."""
     quotas = Limits(cpu_max, quota, period, memory).quotas()
     assert quotas.keys() == {CPU, MEM}
-    assert all(value >= 0 for value in quotas.values())
+    assert all(0 <= value * 60_000 < 1 << 63 for value in quotas.values())
