@@ -41,8 +41,11 @@ class Inventory:
         if share.id != ALL:
             return (share,)
         of_type = [device for device in self.devices.values() if device.type is share.type]
-        cut = {device.parent for device in of_type}
-        return [replace(share, id=device.id) for device in of_type if device.id not in cut]
+        up = {device.id for device in of_type if device.is_up}
+        # A slice that is gone while its device works is no more: that was cut anew.
+        present = [device for device in of_type if device.is_up or device.parent not in up]
+        cut = {device.parent for device in present}
+        return [replace(share, id=device.id) for device in present if device.id not in cut]
 
     def _resolve_share(self, share: DeviceShare) -> DeviceShare:
         device = self.find(share.type, share.id)

@@ -41,6 +41,20 @@ def test_all_are_all_of_the_type_and_slices_instead_of_what_they_are_cut_from() 
     assert held(INVENTORY, holder(NPU, "all")) == {"NPU-c": DEVICE_UNITS}
 
 
+def test_slices_of_an_earlier_cut_are_not_among_all() -> None:
+    """They stay known, as not up, while the device that they were cut from works."""
+    gone = [
+        Device(type=GPU, id="MIG-a0", model="H200 7g", parent="GPU-a", is_up=False),
+        Device(type=GPU, id="MIG-b0", model="H200 7g", parent="GPU-b", is_up=False),
+    ]
+    inventory = Inventory([*INVENTORY.devices.values(), *gone])
+    found = held(inventory, holder(GPU, "all"))
+    assert found == {"MIG-a1": 18_000, "MIG-a2": 36_000, "MIG-b0": DEVICE_UNITS}
+    whole = [device for device in inventory.devices.values() if device.parent != "GPU-a"]
+    uncut = Inventory([*whole, gone[0]])
+    assert held(uncut, holder(GPU, "all"))["GPU-a"] == DEVICE_UNITS
+
+
 def test_all_of_an_unknown_number_are_none() -> None:
     """A node without such devices has none that could be held; no device is called `all`."""
     assert held(Inventory(()), holder(GPU, "all")) == {}
