@@ -53,13 +53,16 @@ def last_reading(
 ) -> Reading | None:
     """The reading that counts at the end: the provider's own, else a counter read after it.
 
+    So does the mean of a driver, which is that up to the end; a level is that of now, when
+    what was used is free again.
+
     A final counter below the last reading was taken by somebody who saw less of the run,
     not after a reset.
     """
     final = live.run.final.get(opened.key.type) if live.run and not opened.key.device else None
     if final is None:
         late = readings.get(opened.key)
-        return late if late and late.kind is ReadingKind.COUNTER else None
+        return late if late and late.kind is not ReadingKind.LEVEL else None
     if final.kind is opened.meter.kind is ReadingKind.COUNTER:
         return Reading(kind=final.kind, value=max(final.value, opened.meter.value))
     return final

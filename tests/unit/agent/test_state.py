@@ -1,8 +1,10 @@
 """The state: starts, ends and quotas are exact, nothing is told twice, nothing is lost."""
 
+from dataclasses import replace
+
 import pytest
 
-from agent.model import RunKey
+from agent.model import MeterKey, Reading, ReadingKind, RunKey
 from agent.state import EndedRun, Moment, draft, take_draft
 from agent.state.node import REMEMBERED_MS, REMEMBERED_RUNS
 from tests.unit.agent.nodes import (
@@ -150,6 +152,17 @@ def test_without_a_final_counter_one_read_after_the_end_counts() -> None:
     assert total(node.told.of(CPU), "used") == 6_000_000
     assert total(node.told.of(CPU), "observed_ms") == 12_000
     assert total(node.told.of(MEM), "observed_ms") == 0
+
+
+def test_a_mean_up_to_the_end_counts() -> None:
+    """So that a job that is shorter than the interval is told what it used of its GPU."""
+    node, run = Node(), job(started_at_ms=START_MS + 1_000, devices=[gpu("a")])
+    over = replace(run, ended_at_ms=START_MS + 4_000)
+    mean = Reading(kind=ReadingKind.AVERAGE, value=42_000)
+    node.tick(over, readings={MeterKey(run.key, GPU, "a"): mean})
+    (record,) = node.told.of(GPU)
+    assert (record.length_ms, record.observed_ms) == (3_000, 3_000)
+    assert record.used == 42_000 * 3_000
 
 
 def test_ended_and_changed_runs_are_to_be_read_once_more() -> None:
