@@ -50,6 +50,7 @@ def open_nvidia_sampler(context: Context) -> Sampler | None:
         context.now_ms,
         interval_ms=settings.agent.sample_interval_seconds * 1_000,
         is_expected=is_loaded or has_hardware(settings.at("/sys")),
+        told=context.wake,
     )
     sampler.start(_START_SECONDS)
     return sampler

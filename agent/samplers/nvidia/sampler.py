@@ -1,7 +1,7 @@
 """The sampler: what the daemon asks, answered from what the worker has seen last."""
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from agent.clock import TimeSource
@@ -47,9 +47,13 @@ class NvidiaSampler:
         *,
         interval_ms: int,
         is_expected: bool,
+        told: Callable[[], None] = lambda: None,
         wait_seconds: float = WAIT_SECONDS,
     ) -> None:
-        """Look every `interval_ms`, from `start` on; nobody waits longer than `wait_seconds`."""
+        """Look every `interval_ms`, from `start` on; nobody waits longer than `wait_seconds`.
+
+        `told` is called in the worker's thread when the devices have changed.
+        """
         self._driver = driver
         self._surveyor = Surveyor(driver, interval_ms)
         self._divider = Divider(driver, owners, interval_ms)
@@ -57,6 +61,7 @@ class NvidiaSampler:
         self._now_ms = now_ms
         self._interval_ms = interval_ms
         self._is_expected = is_expected
+        self._told = told
         self._wait_seconds = wait_seconds
         self._worker = Worker("nvidia", self._look, time)
         self._lock = threading.Lock()
@@ -163,7 +168,9 @@ class NvidiaSampler:
         except Exception as error:
             self._failure = f"an unforeseen failure, see the log: {type(error).__name__}"
             raise
-        self._devices = self._driver.devices
+        if self._devices is not self._driver.devices:
+            self._devices = self._driver.devices
+            self._told()
         return self._pause_ms() / 1000
 
     def _attribute(self, now_ms: int) -> None:

@@ -28,6 +28,10 @@ _POINT_MS = 1_000  # what a single sample is known to hold for
 _GRAPHICS_UTIL = 1
 _GPM_VERSION = 1
 _UNITS_PER_CENT = DEVICE_UNITS // 100
+_GRAIN_US = 250_000
+
+_Sample = tuple[int, int]
+"""Microseconds of the driver's clock, per cent."""
 
 
 class RingReader:
@@ -47,7 +51,8 @@ class RingReader:
             NvmlError: see `Library`.
         """
         found = self._buffer.read(library, gpu, self._ask_from_us)
-        new = sorted((at_us, value) for at_us, value in found if self._is_new(at_us, value))
+        newest_us = self._newest_us
+        new = sorted([one for one in found if one[0] > newest_us and 0 <= one[1] <= 100])
         if not new:
             # Nothing was sampled, or the wall clock was set back: then what is asked for lies
             # in the future. Ask for everything next time; what is known is known by its time.
@@ -59,26 +64,42 @@ class RingReader:
         self._ask_from_us = self._newest_us
         return self._spans(new, before_us, since_ms, now_ms)
 
-    def _is_new(self, at_us: int, value: int) -> bool:
-        return at_us > self._newest_us and 0 <= value <= DEVICE_UNITS
-
     def _spans(
-        self, new: Sequence[tuple[int, int]], before_us: int, since_ms: int, now_ms: int
+        self, new: Sequence[_Sample], before_us: int, since_ms: int, now_ms: int
     ) -> Sequence[Span]:
-        """Each sample holds since the one before it, two usual steps at most."""
+        """Each sample holds since the one before it, two usual steps at most.
+
+        They are put together to spans of a quarter of a second: there are hundreds.
+        """
         first_us, newest_us = new[0][0], new[-1][0]
         step_us = (newest_us - first_us) // (len(new) - 1) if len(new) > 1 else _POINT_MS * 1000
-        has_gap = before_us > 0 and first_us - before_us > 3 * step_us
-        self.wanted_ms = (newest_us - first_us) * 4 // 5000 if has_gap else self.wanted_ms
+        if before_us and first_us - before_us > 3 * step_us:
+            self.wanted_ms = (newest_us - first_us) * 4 // 5000
+        since_us = newest_us - (now_ms - since_ms) * 1000
+        last_us = max(since_us, before_us, first_us - 2 * step_us)
+        start_us, busy, covered_us = last_us, 0, 0  # of the open span
         spans: list[Span] = []
         for at_us, value in new:
-            length_us = min(at_us - before_us, 2 * step_us)
-            end_ms = now_ms - (newest_us - at_us) // 1000
-            start_ms = max(since_ms, end_ms - length_us // 1000)
-            before_us = at_us
-            if start_ms < end_ms:
-                spans.append(Span(start_ms, end_ms, value * (end_ms - start_ms), end_ms - start_ms))
+            gap_us = at_us - last_us
+            if gap_us <= 0:
+                continue
+            last_us = at_us
+            length_us = min(gap_us, 2 * step_us)
+            busy += value * length_us
+            covered_us += length_us
+            if at_us - start_us >= _GRAIN_US or at_us == newest_us:
+                spans.append(
+                    _span(start_us - newest_us, at_us - newest_us, busy, covered_us, now_ms)
+                )
+                start_us, busy, covered_us = at_us, 0, 0
         return spans
+
+
+def _span(start_us: int, end_us: int, busy: int, covered_us: int, now_ms: int) -> Span:
+    """Per cent x us, so long before now, as base units x ms."""
+    start_ms, end_ms = now_ms + start_us // 1000, now_ms + end_us // 1000
+    covered_ms = covered_us // 1000
+    return Span(start_ms, end_ms, busy * _UNITS_PER_CENT * covered_ms // covered_us, covered_ms)
 
 
 class _Buffer:
@@ -88,8 +109,8 @@ class _Buffer:
         self._room: ctypes.Array[ctypes.c_char] | None = None
         self._most = 0
 
-    def read(self, library: Library, gpu: Handle, from_us: int) -> Sequence[tuple[int, int]]:
-        """Timestamps and base units of a whole device, of everything newer than `from_us`."""
+    def read(self, library: Library, gpu: Handle, from_us: int) -> Sequence[_Sample]:
+        """Everything newer than `from_us`."""
         function = library.function("nvmlDeviceGetSamples")
         if self._room is None:
             _, self._most = _ask_samples(function, gpu, from_us, None, 0)
@@ -105,10 +126,8 @@ class _Buffer:
             raise
         data = memoryview(self._room)[: min(count, self._most) * _SAMPLE_BYTES]
         if type_ == _DOUBLE:
-            return [(at_us, _units(value)) for at_us, value in struct.iter_unpack("=Qd", data)]
-        return [
-            (at_us, value * _UNITS_PER_CENT) for at_us, value in struct.iter_unpack("=QI4x", data)
-        ]
+            return [(at_us, round(value)) for at_us, value in struct.iter_unpack("=Qd", data)]
+        return list(struct.iter_unpack("=QI4x", data))
 
 
 def _ask_samples(

@@ -125,6 +125,7 @@ class Machine:
     proc: Path
     time: FakeTime
     sampler: NvidiaSampler
+    told: list[int]  # one for each time that the devices were said to have changed
 
     def now_ms(self) -> int:
         """Agent time."""
@@ -204,7 +205,7 @@ def boot(tmp_path: Path) -> Iterator[Boot]:
         proc.mkdir()
         for gpu in stub.gpus if is_listed else ():
             write_gpu(proc, f"0000:{gpu.bus:02x}:00.0", gpu.uuid.decode(), gpu.minor)
-        time = FakeTime()
+        time, told = FakeTime(), list[int]()
         sampler = NvidiaSampler(
             Driver(Library(str(stub.path)), str(proc)),
             Owners(ProcFs(str(proc)), str(proc)),
@@ -212,9 +213,10 @@ def boot(tmp_path: Path) -> Iterator[Boot]:
             lambda: time.wall_ns() // 1_000_000,
             interval_ms=INTERVAL_MS,
             is_expected=True,
+            told=lambda: told.append(1),
             wait_seconds=wait_seconds,
         )
-        machine = Machine(stub, proc, time, sampler)
+        machine = Machine(stub, proc, time, sampler, told)
         machines.append(machine)
         sampler.start(wait_seconds)
         return machine

@@ -75,10 +75,15 @@ def test_what_is_no_mig_device_is_none(stub: Stub, boot: Boot) -> None:
 
 
 def test_the_inventory_is_the_same_object_while_nothing_changes(machine: Machine) -> None:
-    """So that nobody resolves all runs anew at each look."""
+    """So that nobody resolves all runs anew at each look; a change is told at once."""
     first = machine.sampler.devices()
+    before = len(machine.told)
     machine.look(100)
     assert machine.sampler.devices() is first
+    assert len(machine.told) == before
+    machine.stub.fail("*", 15, gpu=0)
+    machine.look(10)
+    assert len(machine.told) == before + 1
 
 
 def test_a_gpu_that_is_cut_anew_has_other_devices_within_a_minute(stub: Stub, boot: Boot) -> None:
