@@ -45,7 +45,8 @@ class ProcessSampler:
         machine = Machine(self._procfs)
         readings: dict[MeterKey, Reading] = {}
         for run in wanted:
-            tree = self._trees.setdefault(run.key, Tree(run.pids))
+            tree = self._trees.setdefault(run.key, Tree(()))
+            tree.add(run.pids)
             living = tree.update(machine)
             if living:  # a tree that is gone is read no more: its last reading stands
                 readings |= _readings(run.key, tree.ticks(), self._pss.total_kib(living))
@@ -89,10 +90,18 @@ class Tree:
 
     def __init__(self, roots: Collection[int]) -> None:
         """Begin with the processes that the run lists."""
-        self._roots: Collection[int] | None = roots
+        self._listed: frozenset[int] = frozenset()
+        self._new: Collection[int] = ()  # listed since the last look
+        self.add(roots)
         self._members: dict[int, Process] = {}
         self._carried_ticks = 0
         self._shown_ticks = 0
+
+    def add(self, roots: Collection[int]) -> None:
+        """Take the processes that the run lists now; who was listed before is known."""
+        listed = frozenset(roots)
+        self._new = {*self._new, *(listed - self._listed)}
+        self._listed = listed
 
     def update(self, machine: Machine) -> Collection[Process]:
         """Take a new look; returns the members that exist now."""
@@ -111,11 +120,9 @@ class Tree:
 
     def _find(self, machine: Machine) -> dict[int, Process]:
         """The members that still exist, and everything below them."""
-        if self._roots is None:
-            found = [machine.find(process) for process in self._members.values()]
-        else:  # the first look says which processes the numbers mean
-            found = [machine.processes.get(pid) for pid in self._roots]
-            self._roots = None
+        found = [machine.find(process) for process in self._members.values()]
+        found += [machine.processes.get(pid) for pid in self._new]  # the first look says who
+        self._new = ()
         pending = [process for process in found if process]
         members: dict[int, Process] = {}
         while pending:

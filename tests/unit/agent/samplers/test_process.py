@@ -222,3 +222,31 @@ def test_a_real_tree_is_its_rusage_within_one_percent() -> None:
     used_us = int((usage.ru_utime + usage.ru_stime) * 1e6) + child_us
     assert abs(sampled_us - used_us) <= used_us // 100 + 4 * TICK_US
     assert 2_000 < memory_kib < 40_000
+
+
+def test_a_root_that_is_listed_later_is_a_part_of_the_run(proc: FakeProc) -> None:
+    """A second step of a job: what it has used since it began is the run's, and once only."""
+    proc.put(10, 1, own=100)
+    tree = Tree([10])
+    assert look(tree, proc) == 100
+    proc.put(20, 1, own=30)
+    proc.put(21, 20, own=7)
+    assert look(tree, proc) == 100
+    for _ in range(2):
+        tree.add([10, 20])
+        assert look(tree, proc) == 137
+    del proc.table[20]
+    proc.put(20, 1, own=5_000, start=99)  # somebody else of that number
+    assert look(tree, proc) == 137
+
+
+def test_a_child_that_becomes_a_root_counts_once(proc: FakeProc) -> None:
+    """Its parent ends before it; the run lists it in the parent's place."""
+    proc.put(10, 1, own=100)
+    proc.put(11, 10, own=50)
+    tree = Tree([10])
+    assert look(tree, proc) == 150
+    del proc.table[10]
+    proc.put(11, 1, own=60, start=11)
+    tree.add([11])
+    assert look(tree, proc) == 160
