@@ -19,6 +19,7 @@ from aggregator.api.middleware import (
     log_request,
     set_headers,
 )
+from aggregator.api.native import conservation
 from aggregator.api.native import routes as native
 from aggregator.api.openapi import document
 from aggregator.api.parse import LARGE_BODY
@@ -28,7 +29,13 @@ from aggregator.metrics import Metrics
 from aggregator.settings import Settings
 from aggregator.store.pool import Pool
 
-ALL_ROUTES: tuple[Route, ...] = (*bills.ROUTES, *native.ROUTES, *health.ROUTES, *docs.ROUTES)
+ALL_ROUTES: tuple[Route, ...] = (
+    *bills.ROUTES,
+    *native.ROUTES,
+    *conservation.ROUTES,
+    *health.ROUTES,
+    *docs.ROUTES,
+)
 
 _KEEPALIVE_SECONDS = 75.0
 _LINGER_SECONDS = 5.0

@@ -163,6 +163,13 @@ ReasonText: TypeAlias = Annotated[
 ]
 """Words that are kept beside a change."""
 
+NodeText: TypeAlias = Annotated[
+    str,
+    AfterValidator(_key),
+    WithJsonSchema(_TEXT | {"description": "Name of the node, as its agent says it"}),
+]
+"""A node's name."""
+
 UuidText: TypeAlias = Annotated[
     UUID, BeforeValidator(_uuid), WithJsonSchema({"type": "string", "format": "uuid"})
 ]

@@ -98,6 +98,30 @@ class Rows:
         )  # fmt: skip
         return bill_id
 
+    def account(
+        self,
+        node_id: int,
+        account: str,
+        amount: int,
+        *,
+        hour: datetime = NOON,
+        type_: str = "gpu",
+        device: str | None = "GPU-1",
+    ) -> None:
+        """What a node accounts for in an hour, in base unit x ms."""
+        allocated, used = (0, amount) if device is None else (amount, 0)
+        self.connection.execute(
+            """
+            WITH meter AS (
+                INSERT INTO node_meter (node_id, account, type, device) VALUES (%s, %s, %s, %s)
+                RETURNING meter_id
+            )
+            INSERT INTO node_account
+            SELECT %s, meter_id, %s, %s, %s, 3600000, 3600000 FROM meter
+            """,
+            (node_id, account, type_, device, hour, allocated, used, amount),
+        )
+
     def user(self, username: str | None, user_id: UUID) -> None:
         """A user of cluster c1."""
         self.connection.execute(

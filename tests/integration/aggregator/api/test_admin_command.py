@@ -405,6 +405,29 @@ async def test_whoever_sits_at_a_terminal_is_asked(api: Api, tmp_path: Path) -> 
     assert (await api.get("/api/Ratios")).json() == []
 
 
+async def test_the_hours_of_a_node_are_shown(api: Api, rows: Rows) -> None:
+    """As table, JSON and CSV; what cannot be shown is said, in the command's words."""
+    node_id = rows.node("n1")
+    rows.account(node_id, "capacity", 126_000 * HOUR_MS)
+    rows.account(node_id, "idle", 31_500 * HOUR_MS)
+    words = ("conservation", "n1", "--from", "2026-02-06T12:00:00Z")
+    table = (await nodemeter(api, *words)).out.splitlines()
+    assert table[-1].split() == [
+        "2026-02-06T12:00:00Z", "gpu", "GPU-1", "number", "1", "0", "0.25", "0", "0", "0", "0.75",
+    ]  # fmt: skip
+    assert [row["device"] for row in (await nodemeter(api, *words, "--output", "json")).json] == [
+        None,
+        "GPU-1",
+    ]
+    assert len((await nodemeter(api, *words, "--output", "csv")).out.splitlines()) == 3
+    empty = await nodemeter(api, "conservation", "n1")
+    assert empty.err == "nothing was accounted for in these hours\n"
+    assert "--from must be before" in await refused(api, *words, "--to", "2026-02-06T12:00:00Z")
+    assert "--to must be a whole minute" in await refused(api, "conservation", "n1", "--to", "now")
+    unknown = await run("--url", url(api), "conservation", "n2")
+    assert (unknown.status, unknown.err) == (1, "nodemeter: there is no node of this name\n")
+
+
 async def test_colours_are_for_terminals_alone(api: Api, rows: Rows) -> None:
     """And not where NO_COLOR is set; what users wrote never acts there."""
     rows.bill(job_name="\x1b[2Jé\n")

@@ -145,6 +145,52 @@ async def test_nodes_are_listed(api: Api, rows: Rows) -> None:
     assert node["memMi"] == 16384
 
 
+CONSERVATION = "/api/admin/v1/nodes/conservation"
+
+
+async def test_what_became_of_a_nodes_capacity_is_shown_in_unit_hours(api: Api, rows: Rows) -> None:
+    """The node first, then each device; a capacity that nobody told is null."""
+    node_id = rows.node("n1")
+    rows.account(node_id, "capacity", 126_000 * HOUR_MS)
+    rows.account(node_id, "idle", 31_500 * HOUR_MS)
+    rows.account(node_id, "idle", 1_000 * HOUR_MS, type_="cpu", device=None)
+    asked = f"{CONSERVATION}?node=n1&from=2026-02-06T12:00:00Z&to=2026-02-06T12:01:00Z"
+    cpu, whole, device = (await api.get(asked)).json()
+    assert whole == {
+        "hour": "2026-02-06T12:00:00Z",
+        "type": "gpu",
+        "device": None,
+        "model": None,
+        "unit": "number",
+        "capacity": 1,
+        "jobs": 0,
+        "idle": 0.25,
+        "unattributed": 0,
+        "down": 0,
+        "excess": 0,
+        "difference": 0.75,
+    }
+    assert device == whole | {"device": "GPU-1"}
+    assert (cpu["unit"], cpu["idle"], cpu["capacity"], cpu["difference"]) == ("m", 1000, None, None)
+    assert (await api.get(f"{CONSERVATION}?node=n1")).json() == []
+
+
+async def test_a_question_for_a_nodes_hours_that_cannot_be_answered_is_refused(
+    api: Api, rows: Rows
+) -> None:
+    """With what is wrong with it."""
+    rows.node("n1")
+    assert (await api.get(f"{CONSERVATION}?node=n2")).status == 404
+    for query, field in (
+        ("", "node"),
+        ("?node=n1&from=yesterday", "from"),
+        ("?node=n1&to=2026-02-06T12:00:01Z", "to"),
+        ("?node=n1&from=2026-02-06T12:00:00Z&to=2026-02-06T12:00:00Z", "from"),
+    ):
+        answer = await api.get(CONSERVATION + query)
+        assert (answer.status, list(answer.json()["errors"])) == (400, [field]), query
+
+
 async def test_usage_details_show_what_was_measured(api: Api, rows: Rows) -> None:
     """Allocated, used, effective and coverage, by the same filters as the Bill API."""
     rows.bill("a", billed=2 * HOUR_MS, length_ms=60_000, observed_ms=45_000)
