@@ -86,9 +86,11 @@ class Gauges:
 
     def forget(self, keys: Collection[RunKey]) -> None:
         """These runs are over."""
-        for key in keys:
-            for device in self._held.pop(key, {}):
-                self._taken.pop(MeterKey(key, self._type, device), None)
+        over = set(keys)
+        for key in over:
+            self._held.pop(key, None)
+        for meter in [meter for meter in self._taken if meter.run in over]:
+            del self._taken[meter]
 
     def _mean(self, key: MeterKey, device: Device | None, gauge: Gauge | None) -> int | None:
         """Mean base units of the whole device since the last time; None = nothing is new."""

@@ -61,7 +61,11 @@ class DcmiSource:
     def chips(self) -> Sequence[Chip]:
         """See `NpuSource`."""
         self._initialise()
-        chips = [chip for card in self._cards() for chip in self._chips_of(card)]
+        cards = self._cards()
+        self._begin()
+        chips = [chip for card in cards for chip in self._chips_of(card)]
+        if not chips and self._failure is not None:
+            raise SamplerError(self._failure)
         for place in self._known.keys() - {chip.place for chip in chips}:
             self._forget(place)
         return chips
@@ -121,13 +125,16 @@ class DcmiSource:
         return list(cards[: max(0, min(count.value, _MAX_CARDS))])
 
     def _chips_of(self, card: int) -> Iterator[Chip]:
+        """Those that say who they are; those of before, where the card does not answer now."""
         count, mcu, cpu = ctypes.c_int(0), ctypes.c_int(-1), ctypes.c_int(-1)
         function = "dcmi_get_device_id_in_card"
         pointers = (ctypes.byref(count), ctypes.byref(mcu), ctypes.byref(cpu))
         code = self._library.call(function, card, *pointers)
-        if fate(code) is Fate.LOST:
+        if fate(code) not in (Fate.OK, Fate.LOST):  # of a broken card the others know nothing
+            self._failure = f"{function}: {reason(code)}"
+            yield from [chip for place, chip in self._known.items() if place.card == card]
+        if code != OK:
             return
-        self._insist(code, function)
         for number in range(max(0, min(count.value, _MAX_CHIPS_OF_CARD))):
             if chip := self._chip(Place(card, number)):
                 yield chip
@@ -163,7 +170,7 @@ class DcmiSource:
         """Ask once who it is.
 
         What it is called must not change with the agent's luck: a chip that is not ready to
-        say it is no answer; only at last its place must do.
+        say it is left out for now; only at last its place must do.
         """
         info, die, pcie = ChipInfo(), DieId(), PcieInfo()
         answers = [
@@ -175,7 +182,7 @@ class DcmiSource:
             return None
         silences = self._silences[place] = self._silences.get(place, 0) + 1
         if Fate.PASSING in answers and silences < _MAX_SILENCES:
-            raise SamplerError(f"the chip {place.card}/{place.chip} is not ready to say who it is")
+            return None
         self._silences.pop(place)
         return Chip(
             place=place,

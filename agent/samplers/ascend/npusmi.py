@@ -50,9 +50,13 @@ class NpuSmiSource:
     def chips(self) -> Sequence[Chip]:
         """See `NpuSource`."""
         rows = tables.chip_map(self._tool.run("info", "-m"))[:_MAX_CHIPS]
+        if not rows:
+            raise SamplerError("npu-smi info -m names no NPU")
         phys = self._physical(rows)
-        self._known = {row: self._known.get(row) or self._identify(row) for row in rows}
-        self._known = {row: self._cut(row, chip) for row, chip in self._known.items()}
+        found = ((row, self._known.get(row) or self._identify(row)) for row in rows)
+        self._known = {row: self._cut(row, chip) for row, chip in found if chip}
+        if not self._known:
+            raise SamplerError("npu-smi info -t board tells of no chip who it is")
         return [replace(chip, phy=phys.get(row)) for row, chip in self._known.items()]
 
     def look(self, chips: Sequence[Chip]) -> Mapping[Place, Look]:
@@ -94,18 +98,18 @@ class NpuSmiSource:
         ordered = sorted(rows, key=lambda row: row.logic or 0)
         return dict(zip(ordered, numbers, strict=True)) if len(numbers) == len(ordered) else {}
 
-    def _identify(self, row: MappedChip) -> Chip:
+    def _identify(self, row: MappedChip) -> Chip | None:
         """Ask once who it is.
 
         What it is called must not change with the agent's luck: a chip that does not say it
-        is no answer; only at last its place must do.
+        is left out for now; only at last its place must do.
         """
         try:
             board = keyvalues.board(self._ask(row, "board"))
         except SamplerError:
             self._silent[row] = self._silent.get(row, 0) + 1
             if self._silent[row] < _MAX_FAILURES:
-                raise
+                return None
             board = keyvalues.board("")
         return Chip(
             place=Place(row.card, row.chip),

@@ -138,6 +138,9 @@ def test_forgetting_a_run_forgets_its_readings() -> None:
     gauges.forget([ALONE.key, RunKey("unknown")])
     assert not gauges.holders("NPU-a")
     assert used(gauges, ALONE, a=Gauge(50, 200)) == {}
+    used(gauges, run_with("alone", ("NPU-a", WHOLE), ended_at_ms=5), a=Gauge(60, 300))
+    gauges.forget([ALONE.key])
+    assert used(gauges, ALONE, a=Gauge(90, 400)) == {}
 
 
 @given(

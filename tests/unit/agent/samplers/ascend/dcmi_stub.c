@@ -142,7 +142,7 @@ static int begin(const char *function, int card, int number)
         return trouble->code;
     }
     if (!is_initialised) return -99997;
-    return card < 0 || find(card, number) ? 0 : NO_DEVICE;
+    return card < 0 || number < 0 || find(card, number) ? 0 : NO_DEVICE;
 }
 
 #define BEGIN(card, number) \
@@ -168,7 +168,8 @@ int dcmi_get_card_list(int *count, int *cards, int room)
 
 int dcmi_get_device_id_in_card(int card, int *count, int *mcu, int *cpu)
 {
-    BEGIN(-1, -1);
+    int code = begin(__func__, card, -1);
+    if (code) return code;
     *count = 0, *mcu = -1, *cpu = -1;
     for (int i = 0; i < chip_count; i++) *count += chips[i].card == card;
     return *count ? 0 : NO_DEVICE;

@@ -160,7 +160,7 @@ def test_a_chip_keeps_its_name_whatever_fails_at_the_start(
     dcmi.add(0, die=7, bus=0x82)
     dcmi.fail("dcmi_get_device_die_v2", -8012, times=2)
     for _ in range(2):
-        with pytest.raises(SamplerError, match="not ready to say who it is"):
+        with pytest.raises(SamplerError, match=r"die_v2: device not ready \(-8012\)"):
             source.chips()
     chips = source.chips()
     assert chips[0].die is not None
@@ -180,6 +180,22 @@ def test_a_chip_that_never_says_who_it_is_goes_by_its_place(
         with pytest.raises(SamplerError):
             source.chips()
     assert [chip.die for chip in source.chips()] == [None]
+
+
+def test_a_broken_card_does_not_hide_the_others(dcmi: DcmiStub, source: DcmiSource) -> None:
+    """Neither one that never answered, nor one that stops: that one's chips are still there."""
+    dcmi.add(0)
+    dcmi.add(1)
+    dcmi.fail("dcmi_get_device_id_in_card", -8005, at=(1, -1))
+    assert [chip.place for chip in source.chips()] == [CARD_0]
+    dcmi.fail("dcmi_get_device_id_in_card", 0, times=0)
+    dcmi.fail("dcmi_get_device_die_v2", -8012, times=1, at=CARD_1[:2])
+    assert [chip.place for chip in source.chips()] == [CARD_0]
+    assert [chip.place for chip in source.chips()] == [CARD_0, CARD_1]
+    dcmi.fail("dcmi_get_device_id_in_card", -8005, at=(0, -1))
+    assert {chip.place for chip in source.chips()} == {CARD_0, CARD_1}
+    dcmi.fail("dcmi_get_device_id_in_card", -8008, at=(0, -1))
+    assert [chip.place for chip in source.chips()] == [CARD_1]
 
 
 def test_an_old_driver_knows_neither_dies_nor_vnpus(old_dcmi: DcmiStub) -> None:

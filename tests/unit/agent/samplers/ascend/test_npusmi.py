@@ -179,13 +179,24 @@ def test_vnpus_are_parts_without_a_utilisation(fake: FakeSmi) -> None:
 
 
 def test_a_chip_must_say_who_it_is(fake: FakeSmi) -> None:
-    """Its id must not depend on luck; only after three refusals it goes by its place."""
+    """Its id must not depend on luck: only after three refusals it goes by its place."""
     fake.fail("info -t board -i 1 -c 0")
     smi = source(fake)
-    for _ in range(2):
-        with pytest.raises(SamplerError, match="board -i 1"):
-            smi.chips()
-    assert [chip.die for chip in smi.chips()] == [DIE_0, None]
+    assert [[chip.die for chip in smi.chips()] for _ in range(3)] == [
+        [DIE_0],
+        [DIE_0],
+        [DIE_0, None],
+    ]
+    fake.fail("info -t board -i 0 -c 0")
+    with pytest.raises(SamplerError, match="tells of no chip who it is"):
+        source(fake).chips()
+
+
+def test_a_map_that_names_nobody_is_a_failure(fake: FakeSmi) -> None:
+    """Another version's words, or a driver that has lost all its devices."""
+    fake.answer("info -m", "NPU-Nummer  Chip\n")
+    with pytest.raises(SamplerError, match="names no NPU"):
+        source(fake).chips()
 
 
 def test_processes_by_chip(fake: FakeSmi) -> None:
