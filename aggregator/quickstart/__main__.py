@@ -21,11 +21,11 @@ from typing import NoReturn
 from aggregator.errors import NodemeterError
 from aggregator.quickstart.layout import (
     greeting,
-    linked_configs,
     prepare_state,
     write_configs,
     write_file,
 )
+from aggregator.quickstart.links import Links, linked_configs
 from aggregator.quickstart.options import VARIABLES, check_ports, read_options
 from aggregator.quickstart.supervise import Child, Keeper, Kept
 from aggregator.store.embedded import ensure_server
@@ -70,13 +70,16 @@ def run(environ: Mapping[str, str]) -> NoReturn:
         server = cleanup.enter_context(ensure_server(state, software_dirs=_software_dirs(state)))
         prepare_state(state)
         write_configs(options, state, server.url)
-        cleanup.enter_context(linked_configs(state, Path(sys.prefix)))
+        links = cleanup.enter_context(linked_configs(state, Path(sys.prefix)))
         children = [_child(state, "aggregator", "serve"), _child(state, "agent", "run")]
         for child in children:
             _bring_up(child, cleanup)
         seconds = time.monotonic() - started_at
-        _say(greeting(options, state, Path(sys.prefix) / "bin", seconds))
-        _watch([server, *children], state)
+        binaries, is_linked = Path(sys.prefix) / "bin", links.hold()
+        _say(greeting(options, state, binaries, seconds, is_linked=is_linked))
+        if not is_linked and (other := links.holder()):
+            _say(f"Commands without --config and --url are for the run in {other}, which goes on.")
+        _watch([server, *children], state, links)
 
 
 def _software_dirs(state: Path) -> Sequence[Path]:
@@ -107,12 +110,13 @@ def _stop(child: Child) -> None:
         _say(f"the {child.name} did not stop in time and was killed")
 
 
-def _watch(everything: Sequence[Kept], state: Path) -> NoReturn:
+def _watch(everything: Sequence[Kept], state: Path, links: Links) -> NoReturn:
     """Start again what ends, until a signal stops us."""
     keepers = [Keeper(kept=one) for one in everything]
     _write_pids(everything, state)
     while True:
         time.sleep(_POLL_SECONDS)
+        links.hold()  # the run that had them may have ended
         for said in filter(None, [keeper.check(now=time.monotonic()) for keeper in keepers]):
             _say(said)
             _write_pids(everything, state)

@@ -3,8 +3,6 @@
 import json
 import os
 import shlex
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 from aggregator.quickstart.options import HOST, Options
@@ -40,26 +38,6 @@ port = {options.grpc_port}
     write_file(state / "aggregator.toml", aggregator, 0o600)
 
 
-@contextmanager
-def linked_configs(state: Path, prefix: Path) -> Generator[None]:
-    """While this runs, the commands of the environment at `prefix` find the files of `state`.
-
-    Afterwards they find again what they found before: of two runs, the one that goes on.
-    """
-    folder = prefix / "etc/nodemeter"
-    folder.mkdir(parents=True, exist_ok=True)
-    ours = {folder / name: state / name for name in ("agent.toml", "aggregator.toml")}
-    before = {link: link.readlink() for link in ours if link.is_symlink()}
-    for link, file in ours.items():
-        _point(link, file)
-    try:
-        yield
-    finally:
-        for link, file in before.items():
-            if file.is_file() and link.is_symlink() and link.readlink() == ours[link]:
-                _point(link, file)
-
-
 def prepare_state(state: Path) -> None:
     """Make the folders below the state directory; as root, everyone may hand in jobs."""
     (state / "log").mkdir(parents=True, exist_ok=True)
@@ -69,10 +47,17 @@ def prepare_state(state: Path) -> None:
     jobs.chmod(0o1777 if os.geteuid() == 0 else 0o755)
 
 
-def greeting(options: Options, state: Path, binaries: Path, seconds: float) -> str:
-    """What is shown once everything is up: addresses, and commands that can be pasted."""
+def greeting(
+    options: Options, state: Path, binaries: Path, seconds: float, *, is_linked: bool
+) -> str:
+    """What is shown once everything is up: addresses, and commands that can be pasted.
+
+    `is_linked`: the commands find this run by themselves.
+    """
     url = f"http://{HOST}:{options.http_port}"
-    agent = shlex.quote(str(binaries / "nodemeter-agent"))
+    launch = f"{shlex.quote(str(binaries / 'nodemeter-agent'))} exec"
+    if not is_linked:
+        launch += f" --config {shlex.quote(str(state / 'agent.toml'))}"
     admin = f"{shlex.quote(str(binaries / 'nodemeter'))} --url {url}"
     return f"""
 nodemeter is up, after {seconds:.1f} s.
@@ -85,10 +70,9 @@ nodemeter is up, after {seconds:.1f} s.
 Price a core-hour, run a metered job, and see what it costs:
 
   {admin} ratios set cpu 0.05 --per core-hour
-  {agent} exec --name hello --cpu 500m --mem 256Mi -- sleep 60
+  {launch} --name hello --cpu 500m --mem 256Mi -- sleep 60
   {admin} bills
   curl '{url}/api/Bills'
-
 Ctrl-C stops everything; the next `make run` goes on with the same data.
 """
 
@@ -101,13 +85,6 @@ def write_file(path: Path, text: str, mode: int) -> None:
     draft.chmod(mode)
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
-
-
-def _point(link: Path, file: Path) -> None:
-    draft = link.with_name(link.name + ".new")
-    draft.unlink(missing_ok=True)
-    draft.symlink_to(file)
-    draft.replace(link)
 
 
 def _toml(value: str | Path) -> str:

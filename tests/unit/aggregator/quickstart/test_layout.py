@@ -6,7 +6,6 @@ from pathlib import Path
 
 from aggregator.quickstart.layout import (
     greeting,
-    linked_configs,
     prepare_state,
     write_configs,
     write_file,
@@ -35,37 +34,6 @@ def test_the_files_say_where_everything_is(tmp_path: Path) -> None:
     }
     settings = load_settings(state / "aggregator.toml", {})
     assert (settings.database.url, settings.http.port, settings.grpc.port) == (URL, 18080, 15051)
-
-
-def configured(state: Path) -> Path:
-    prepare_state(state)
-    write_configs(OPTIONS, state, URL)
-    return state
-
-
-def test_the_commands_find_what_runs(tmp_path: Path) -> None:
-    """A plain `nodemeter-agent exec` of this environment hands its job to the last start."""
-    first, second = configured(tmp_path / "first"), configured(tmp_path / "second")
-    link = tmp_path / "venv/etc/nodemeter/agent.toml"
-    with linked_configs(first, tmp_path / "venv"):
-        with linked_configs(second, tmp_path / "venv"):
-            assert link.readlink() == second / "agent.toml"
-        assert link.readlink() == first / "agent.toml"
-    assert link.readlink() == first / "agent.toml"
-
-
-def test_the_commands_never_go_back_to_what_is_gone(tmp_path: Path) -> None:
-    """Nor does a run that ends take the link from a later one."""
-    first, second = configured(tmp_path / "first"), configured(tmp_path / "second")
-    link = tmp_path / "venv/etc/nodemeter/agent.toml"
-    earlier, later = (linked_configs(state, tmp_path / "venv") for state in (first, second))
-    earlier.__enter__()
-    later.__enter__()
-    earlier.__exit__(None, None, None)
-    assert link.readlink() == second / "agent.toml"
-    (first / "agent.toml").unlink()
-    later.__exit__(None, None, None)
-    assert link.readlink() == second / "agent.toml"
 
 
 def test_the_password_is_its_owners_alone(tmp_path: Path) -> None:
@@ -98,8 +66,14 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
 def test_the_greeting_can_be_pasted(tmp_path: Path) -> None:
     """Commands with whole, quoted paths and the URLs that were chosen."""
     binaries = tmp_path / "a venv" / "bin"
-    text = greeting(OPTIONS, tmp_path, binaries, 2.345)
+    text = greeting(OPTIONS, tmp_path, binaries, 2.345, is_linked=True)
     commands = [shlex.split(line) for line in text.splitlines() if "nodemeter" in line]
     assert [str(binaries / "nodemeter-agent"), "exec"] in [words[:2] for words in commands]
     assert "http://127.0.0.1:18080/api/Bills" in text
     assert "after 2.3 s" in text
+
+
+def test_a_run_that_the_commands_do_not_find_says_how_to_name_it(tmp_path: Path) -> None:
+    """Else its first job would be another run's."""
+    text = greeting(OPTIONS, tmp_path, tmp_path / "bin", 2.345, is_linked=False)
+    assert f"exec --config {tmp_path / 'agent.toml'} --name" in text
