@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from agent import log
 from agent.errors import AgentError
@@ -17,6 +18,9 @@ _EPILOG = """\
 examples:
   nodemeter-agent run
   nodemeter-agent check-config --config ./agent.toml
+  nodemeter-agent inspect
+  nodemeter-agent inspect --save /tmp/this-node
+  nodemeter-agent inspect --root /tmp/that-node --json
   nodemeter-agent exec --name burn --cpu 500m --mem 256Mi -- python train.py
   NODEMETER_UPLINK_TARGET=meter.example.org:50051 nodemeter-agent run
 
@@ -29,6 +33,7 @@ key can also be set in the environment, as NODEMETER_<SECTION>_<KEY>.
 _COMMANDS = {
     "run": "meter this node until SIGTERM",
     "exec": "run a command as a metered job; see: nodemeter-agent exec --help",
+    "inspect": "show what would be metered now: runs, quotas, devices, providers",
     "check-config": "say whether the configuration is valid, and end",
 }
 
@@ -45,6 +50,8 @@ def main(arguments: Sequence[str]) -> int:
         settings = load_settings(options.config, os.environ)
         if command == "run" and not options.check_config:
             _run(settings)
+        elif command == "inspect" and not options.check_config:
+            _inspect(settings, options)
         else:
             _check(settings)
             sys.stdout.write(f"the configuration is valid ({settings.source})\n")
@@ -62,6 +69,24 @@ def _run(settings: AgentSettings) -> None:
 
     log.configure(settings.log.level)
     meter_node(settings)
+
+
+def _inspect(settings: AgentSettings, options: argparse.Namespace) -> None:
+    """Look once and show it; nothing is written but what `--save` names."""
+    from agent import inspection  # noqa: PLC0415  the providers come with it
+
+    log.configure("error")
+    save: str | None = options.save
+    if save is not None:
+        count = inspection.save_tree(settings, Path(save))
+        sys.stdout.write(f"{count} files are in {save}; see it with: --root {save}\n")
+        return
+    root: str = options.root.rstrip("/") if options.root else ""
+    if root and not Path(root, "proc").is_dir():
+        raise AgentError(f"{options.root} is no saved tree: it has no folder named proc")
+    report = inspection.look_at_node(settings, str(Path(root).resolve()) if root else "")
+    render = inspection.as_json if options.json else inspection.as_text
+    sys.stdout.write(render(report) + "\n")
 
 
 def _check(settings: AgentSettings) -> None:
@@ -83,8 +108,27 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(parser, is_subcommand=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, words in _COMMANDS.items():
-        _add_common(commands.add_parser(name, help=words, description=words), is_subcommand=True)
+        command = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
+        _add_common(command, is_subcommand=True)
+        if name == "inspect":
+            _add_inspect(command)
     return parser
+
+
+def _add_inspect(command: argparse.ArgumentParser) -> None:
+    """What can be looked at, and how it is shown."""
+    command.add_argument("--json", action="store_true", help="show it as JSON")
+    place = command.add_mutually_exclusive_group()
+    place.add_argument(
+        "--root",
+        metavar="DIR",
+        help="look at a saved tree of another machine: DIR holds its sys, proc, run and dev",
+    )
+    place.add_argument(
+        "--save",
+        metavar="DIR",
+        help="save a tree of this machine instead: no secrets, nothing but what is read",
+    )
 
 
 def _add_common(parser: argparse.ArgumentParser, *, is_subcommand: bool) -> None:

@@ -22,7 +22,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.cgroups import find_hierarchies
-from agent.clock import SystemTime
 from agent.context import Context, NowMs
 from agent.jobs.claims import Claim, refuse_twins
 from agent.jobs.liveness import Liveness
@@ -40,7 +39,7 @@ _REMEMBERED = 4096
 
 def open_files_provider(context: Context) -> "FilesProvider":
     """Make the provider that the settings describe."""
-    time, settings = SystemTime(), context.settings
+    time, settings = context.time, context.settings
     hierarchies = find_hierarchies(str(settings.cgroup.root))
     liveness = Liveness(hierarchies, ProcFs(settings.at("/proc")), time.boottime_ns)
     now_ms, directory = context.now_ms, settings.jobs.dir

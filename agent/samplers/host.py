@@ -8,7 +8,6 @@ Not a `Sampler` of runs. What all processes together use, metered or not:
   of `agent.samplers.cgroup`.
 """
 
-import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,10 +47,16 @@ def read_capacity(proc: Path = Path("/proc")) -> HostCapacity:
     if mem_kib is None:
         raise SamplerError(f"{proc}/meminfo does not say how much memory there is")
     return HostCapacity(
-        cpu_m=os.sysconf("SC_NPROCESSORS_ONLN") * 1000,
+        cpu_m=_count_processors(proc) * 1000,
         mem_kib=int(mem_kib.removesuffix("kB")),
         cpu_model=cpu_model,
     )
+
+
+def _count_processors(proc: Path) -> int:
+    """Those that are online: /proc/stat has a line for each."""
+    lines = (proc / "stat").read_text().splitlines()
+    return sum(line.startswith("cpu") and line[3:4].isdigit() for line in lines)
 
 
 _MODEL_FIELDS = ("model name", "cpu model", "Model", "Hardware", "cpu")

@@ -1,0 +1,150 @@
+"""`nodemeter-agent inspect` shows what would be metered, here and on a saved tree."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.agent.conftest import wait_until
+from tests.unit.agent.launch.test_exec import ROOT
+
+
+class Node:
+    """A node with jobs directory and cgroup root of the test's own."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.tmp_path = tmp_path
+        self.jobs = tmp_path / "jobs.d"
+        self.cgroups = tmp_path / "cgroups"
+        self.jobs.mkdir()
+        self.cgroups.mkdir()
+
+    def agent(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "agent", *words]
+        return subprocess.run(
+            command, cwd=ROOT, env=self.environ(), text=True, capture_output=True, check=False
+        )
+
+    def environ(self) -> dict[str, str]:
+        ours = {
+            "NODEMETER_AGENT_CONFIG": "/dev/null",
+            "NODEMETER_JOBS_DIR": str(self.jobs),
+            "NODEMETER_JOBS_PROVIDERS": "files,slurm",
+            "NODEMETER_CGROUP_ROOT": str(self.cgroups),
+        }
+        return {k: v for k, v in os.environ.items() if not k.startswith("NODEMETER_")} | ours
+
+    def inspect(self, *words: str) -> dict[str, Any]:
+        """The report as a program reads it."""
+        done = self.agent("inspect", "--json", *words)
+        assert done.returncode == 0, done.stderr
+        report: dict[str, Any] = json.loads(done.stdout)
+        return report
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+@pytest.fixture
+def job(node: Node) -> Iterator[Sequence[str]]:
+    """A job that runs in a process tree until the test is over."""
+    words = ["exec", "--name", "burn", "--vc", "lab", "--cpu", "500m", "--mem", "64Mi", "--", "cat"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "agent", *words],
+        cwd=ROOT,
+        env=node.environ(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        wait_until(lambda: list(node.jobs.glob("*.json")))
+        wait_until(lambda: node.inspect()["runs"])
+        yield words
+        process.communicate()
+
+
+@pytest.mark.usefixtures("job")
+def test_a_running_job_is_shown_with_quota_and_use(node: Node) -> None:
+    """Who, what was requested, and what could be read of it just now."""
+    (run,) = node.inspect()["runs"]
+    assert (run["provider"], run["job_name"], run["vc"]) == ("files", "burn", "lab")
+    assert run["quotas"] == {"cpu": 500, "mem": 65_536}
+    assert {reading["type"] for reading in run["readings"]} == {"cpu", "mem"}
+    text = node.agent("inspect").stdout
+    (line,) = [line for line in text.splitlines() if line.startswith("burn-")]
+    assert "burn" in line
+    assert "lab" in line
+    assert "  500  " in line
+    assert "  64  " in line
+
+
+@pytest.mark.usefixtures("job")
+def test_a_saved_tree_shows_the_same(node: Node, tmp_path: Path) -> None:
+    """A bug report can be replayed where it did not happen."""
+    here = node.inspect()
+    saved = node.agent("inspect", "--save", str(tmp_path / "tree"))
+    assert saved.returncode == 0, saved.stderr
+    there = node.inspect("--root", str(tmp_path / "tree"))
+    assert there["root"] == str(tmp_path / "tree")
+    assert there["capacity"] == here["capacity"]
+    drop = {"readings"}
+    runs = [[{k: v for k, v in run.items() if k not in drop} for run in report["runs"]]
+            for report in (here, there)]  # fmt: skip
+    assert runs[0] == runs[1]
+
+
+def test_a_tree_does_not_hold_secrets(node: Node, tmp_path: Path) -> None:
+    """Of environments only what names a job is saved."""
+    secret = {"SLURM_JOB_ID": "7", "AWS_SECRET_ACCESS_KEY": "hush", "SLURM_TOKEN": "hush"}
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env=secret) as process:
+        node.agent("inspect", "--save", str(tmp_path / "tree"))
+        environ = (tmp_path / f"tree/proc/{process.pid}/environ").read_bytes()
+        process.communicate()
+    assert environ == b"SLURM_JOB_ID=7"
+
+
+def test_what_fails_is_shown_and_the_rest_as_well(node: Node) -> None:
+    """A provider without an answer does not hide the others."""
+    node.jobs.rmdir()
+    files = next(one for one in node.inspect()["providers"] if one["name"] == "files")
+    assert "cannot be listed" in files["failure"]
+    assert files["age_ms"] is None
+    slurm = next(one for one in node.inspect()["providers"] if one["name"] == "slurm")
+    assert slurm["failure"] is None
+
+
+def test_a_faulty_job_file_is_a_problem_of_its_provider(node: Node) -> None:
+    """Named with what is wrong with it."""
+    (node.jobs / "bad.json").write_text("{")
+    (files,) = [one for one in node.inspect()["providers"] if one["name"] == "files"]
+    assert "bad.json" in files["problems"][0]
+    assert "bad.json" in node.agent("inspect").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--root", "/nowhere"], "is no saved tree"),
+        (["--save", "/proc/here"], "cannot be written"),
+        (["--root", "/", "--save", "/tmp/x"], "not allowed with"),
+    ],
+)
+def test_wrong_calls_are_explained(node: Node, words: list[str], says: str) -> None:
+    """In a sentence, with the status of a failure or of a wrong call."""
+    done = node.agent("inspect", *words)
+    assert done.returncode in {1, 2}
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_existing_folder_is_not_written_over(node: Node, tmp_path: Path) -> None:
+    """What somebody has saved stays as it is."""
+    done = node.agent("inspect", "--save", str(tmp_path))
+    assert done.returncode == 1
+    assert "File exists" in done.stderr
