@@ -116,6 +116,9 @@ class Driver:
                 self._look_at_migs(now_ms)
         except NvmlError as error:
             raise self.fail(error, now_ms) from error
+        except Exception:  # what nobody foresaw leaves no session half begun
+            self._close()
+            raise
 
     def suffer(self, gpu: Gpu, error: NvmlError, now_ms: int) -> None:
         """A call for a GPU has failed in a way that concerns more than this call.

@@ -69,6 +69,7 @@ class Ledger:
         """All runs are named once in `interval_ms`, or they are there no more."""
         self._interval_ms = interval_ms
         self._stakes: dict[str, dict[RunKey, _Stake]] = {}  # by device
+        self._holders: set[RunKey] = set()  # who may have a stake
         self._measured: dict[str, Timeline] = {}
         self._split_ms: dict[str, int] = {}  # so far a device's use is attributed
 
@@ -77,6 +78,9 @@ class Ledger:
     def name(self, runs: Iterable[Run], now_ms: int, agent_now_ms: int) -> None:
         """Take what these runs hold; `agent_now_ms` is now by the clock of their starts."""
         for run in runs:
+            if not run.devices and run.key not in self._holders:
+                continue
+            self._holders.add(run.key)
             held: dict[str, int] = {}
             for share in run.devices:
                 held[share.id] = held.get(share.id, 0) + share.share
@@ -90,6 +94,7 @@ class Ledger:
 
     def forget(self, keys: Collection[RunKey]) -> None:
         """Let go of these runs."""
+        self._holders.difference_update(keys)
         for stakes in self._stakes.values():
             for key in keys:
                 stakes.pop(key, None)
@@ -139,6 +144,7 @@ class Ledger:
         for stakes in self._stakes.values():
             for key in [key for key, stake in stakes.items() if stake.named_ms < before_ms]:
                 del stakes[key]
+        self._holders = {key for stakes in self._stakes.values() for key in stakes}
 
     # What the devices did ----------------------------------------------------------------
 

@@ -73,7 +73,8 @@ class RingReader:
         """
         first_us, newest_us = new[0][0], new[-1][0]
         step_us = (newest_us - first_us) // (len(new) - 1) if len(new) > 1 else _POINT_MS * 1000
-        if before_us and first_us - before_us > 3 * step_us:
+        is_full = len(new) * 4 >= self._buffer.most * 3
+        if is_full and before_us and first_us - before_us > 3 * step_us:
             self.wanted_ms = (newest_us - first_us) * 4 // 5000
         since_us = newest_us - (now_ms - since_ms) * 1000
         last_us = max(since_us, before_us, first_us - 2 * step_us)
@@ -107,24 +108,24 @@ class _Buffer:
 
     def __init__(self) -> None:
         self._room: ctypes.Array[ctypes.c_char] | None = None
-        self._most = 0
+        self.most = 0  # as many samples as the driver keeps
 
     def read(self, library: Library, gpu: Handle, from_us: int) -> Sequence[_Sample]:
         """Everything newer than `from_us`."""
         function = library.function("nvmlDeviceGetSamples")
         if self._room is None:
-            _, self._most = _ask_samples(function, gpu, from_us, None, 0)
-            self._most = min(self._most, _MAX_SAMPLES)
-            if not self._most:
+            _, self.most = _ask_samples(function, gpu, from_us, None, 0)
+            self.most = min(self.most, _MAX_SAMPLES)
+            if not self.most:
                 return []
-            self._room = ctypes.create_string_buffer(self._most * _SAMPLE_BYTES)
+            self._room = ctypes.create_string_buffer(self.most * _SAMPLE_BYTES)
         try:
-            type_, count = _ask_samples(function, gpu, from_us, self._room, self._most)
+            type_, count = _ask_samples(function, gpu, from_us, self._room, self.most)
         except NvmlError as error:
             if error.outcome is Outcome.GREW:
                 self._room = None
             raise
-        data = memoryview(self._room)[: min(count, self._most) * _SAMPLE_BYTES]
+        data = memoryview(self._room)[: min(count, self.most) * _SAMPLE_BYTES]
         if type_ == _DOUBLE:
             return [(at_us, round(value)) for at_us, value in struct.iter_unpack("=Qd", data)]
         return list(struct.iter_unpack("=QI4x", data))

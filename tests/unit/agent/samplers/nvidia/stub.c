@@ -22,7 +22,7 @@ struct gpu { u32 is_mig, minor, domain, bus, mig_mode, max_migs, use, sample_cou
              struct process processes[PROCESSES]; struct mig migs[MIGS]; };
 struct rule { char call[NAME]; int gpu, code, is_hanging; };
 struct call { char call[NAME]; long count; };
-struct driver { u32 count, stride, growing, probe_succeeds, zero_tail, padding; u64 asked_since;
+struct driver { u32 count, stride, growing, probe_succeeds, zero_tail, is_double; u64 asked_since;
                 struct rule rules[RULES]; struct call calls[CALLS]; };
 
 /* NVML's own. */
@@ -113,13 +113,17 @@ int nvmlDeviceGetSamples(struct gpu *device, u32 type, u64 since, u32 *value_typ
     (void)type;
     ENTER(number(device));
     if (device->mig_mode) return 3;
-    *value_type = 1;
+    *value_type = driver.is_double ? 0 : 1;
     if (!samples) { *count = SAMPLES; return 0; }
+    if (*count < SAMPLES) return 7;
     u32 given = 0;
     for (u32 i = 0; i < device->sample_count && given < *count; i++)
         if (device->stamps[i] > since) {
+            double value = device->values[i];
             samples[given].stamp = device->stamps[i];
-            samples[given++].value = device->values[i] | 0xdead00000000ull; /* the upper half says nothing */
+            if (driver.is_double) memcpy(&samples[given].value, &value, sizeof value);
+            else samples[given].value = device->values[i] | 0xdead00000000ull; /* the rest is anything */
+            given++;
         }
     *count = given;
     return given ? 0 : 6;
@@ -261,7 +265,7 @@ int nvmlGpmMigSampleGet(struct gpu *device, u32 instance, double *sample) {
 }
 int nvmlGpmMetricsGet(struct metrics *question) {
     ENTER(-1);
-    question->metrics[0].code = question->metrics[0].id == 1 ? 0 : 2;
+    question->metrics[0].code = question->metrics[0].id != 1 ? 2 : *question->first < 0 ? 21 : 0;
     question->metrics[0].value = *question->second;
     return 0;
 }

@@ -147,13 +147,14 @@ class _Driver(ctypes.Structure):
     growing: int
     probe_succeeds: int
     zero_tail: int
+    is_double: int
     asked_since: int
     rules: "ctypes.Array[_Rule]"
     calls: "ctypes.Array[_Call]"
     _fields_ = (
         *(
             (name, ctypes.c_uint)
-            for name in ("count", "stride", "growing", "probe_succeeds", "zero_tail", "padding")
+            for name in ("count", "stride", "growing", "probe_succeeds", "zero_tail", "is_double")
         ),
         ("asked_since", ctypes.c_ulonglong),
         ("rules", _Rule * RULES),

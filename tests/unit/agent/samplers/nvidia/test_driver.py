@@ -286,3 +286,48 @@ def test_the_devices_are_known_before_a_slow_driver_answers(stub: Stub, boot: Bo
     stub.heal()
     machine.look()
     assert machine.up() == ALL
+
+
+def test_a_gpu_that_is_lost_while_it_is_divided_is_down(machine: Machine) -> None:
+    """Whichever call says so."""
+    now_ms = machine.now_ms()
+    runs = [holding(key, (ONE, 63_000), since_ms=now_ms) for key in "ab"]
+    machine.stub.gpus[0].use = 50
+    machine.stub.fail("nvmlDeviceGetProcessUtilization", 15)
+    assert machine.after(10, *runs) == {}
+    assert machine.up() == ALL - {ONE}
+
+
+def test_a_gpu_that_is_lost_when_its_cut_is_looked_at_is_down(stub: Stub, boot: Boot) -> None:
+    """Whichever call says so; a driver that is gone is another matter."""
+    stub.gpus[0].max_migs = 7
+    machine = boot(stub)
+    stub.fail("nvmlDeviceGetMigMode", 15, gpu=0)
+    machine.look(60)
+    assert machine.up() == ALL - {ONE}
+    stub.heal()
+    machine.look(15)
+    assert machine.up() == ALL
+    stub.fail("nvmlDeviceGetMigMode", 9, gpu=0)
+    machine.look(60)
+    assert machine.up() == set()
+
+
+def test_a_driver_that_is_gone_while_gpus_are_counted_is_gone(stub: Stub, boot: Boot) -> None:
+    """It is no matter of the one GPU that said so."""
+    stub.fail("nvmlDeviceGetHandleByIndex_v2", 9, gpu=5)
+    machine = boot(stub)
+    assert machine.devices() == {}
+    assert "not loaded" in failure(machine)
+
+
+def test_a_mig_device_that_vanishes_while_it_is_read_is_a_hole(stub: Stub, boot: Boot) -> None:
+    """Someone cuts the GPU anew meanwhile."""
+    stub.gpus[0].max_migs = 7
+    uuid = stub.gpus[0].cut(0, slices=1)
+    stub.fail("nvmlDeviceGetAttributes_v2", 2)
+    machine = boot(stub)
+    assert uuid not in machine.devices()
+    stub.heal()
+    machine.look(60)
+    assert uuid in machine.up()

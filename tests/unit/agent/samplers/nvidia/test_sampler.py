@@ -2,6 +2,7 @@
 
 import pytest
 
+from agent.errors import SamplerError
 from agent.model import DEVICE_UNITS, DeviceShare, MeterKey, ReadingKind, ResourceType, Run, RunKey
 from tests.unit.agent.samplers.nvidia.conftest import Boot, Load, Machine, holding
 from tests.unit.agent.samplers.nvidia.stub import GIB, Stub
@@ -279,3 +280,71 @@ def test_an_old_driver_tells_its_memory_in_the_old_way(load: Load, boot: Boot) -
     assert first.memory_used_bytes == GIB + GIB // 2
     assert first.energy_mj is None
     assert stub.calls("nvmlDeviceGetTotalEnergyConsumption") == 8
+
+
+def test_samples_are_read_as_what_the_driver_says_that_they_are(machine: Machine) -> None:
+    """Doubles as well as whole numbers; what is no percentage is no sample."""
+    machine.stub.driver.is_double = 1
+    run = holding("a", ONE, since_ms=machine.now_ms())
+    machine.pass_seconds(10)
+    machine.ring(0, (5, 40), (5, 60))
+    machine.stub.gpus[0].values[7] = 4_000_000_000
+    assert machine.sample(run)["a", ONE] == pytest.approx(50 * PER_CENT, abs=PER_CENT)
+
+
+def test_a_buffer_that_grew_is_measured_again(machine: Machine) -> None:
+    """The driver's own mean holds for that one time."""
+    run = holding("a", ONE, since_ms=machine.now_ms())
+    machine.stub.gpus[0].use = 30
+    machine.after(10, run)
+    machine.stub.fail("nvmlDeviceGetSamples", 7)
+    assert machine.after(10, run) == {("a", ONE): 30 * PER_CENT}
+    machine.stub.heal()
+    machine.pass_seconds(10)
+    machine.ring(0, (10, 80))
+    assert machine.sample(run)["a", ONE] == pytest.approx(80 * PER_CENT, abs=PER_CENT)
+
+
+def test_a_mean_that_is_none_is_unobserved(machine: Machine) -> None:
+    """More than all is nonsense, not all."""
+    run = holding("a", ONE, since_ms=machine.now_ms())
+    machine.stub.gpus[0].use = 4_000_000_000
+    assert machine.after(10, run) == {}
+
+
+def test_a_mig_device_whose_figure_fails_is_unobserved_that_time(stub: Stub, boot: Boot) -> None:
+    """And its samples are given back with the session."""
+    gpu = stub.gpus[0]
+    gpu.max_migs, gpu.has_gpm = 7, 1
+    uuid = gpu.cut(0, slices=1)
+    machine = boot(stub)
+    run = holding("a", (uuid, 18_000), since_ms=machine.now_ms())
+    gpu.migs[0].use = 50
+    stub.fail("nvmlGpmMetricsGet", 21)
+    assert machine.after(10, run) == {}
+    stub.heal()
+    assert machine.after(10, run) == {("a", uuid): 9_000}
+    stub.fail(LISTS[0], 3)
+    stub.fail("nvmlDeviceGetMigMode", 1)
+    machine.look(60)
+    assert stub.calls("nvmlGpmSampleFree") == stub.calls("nvmlGpmSampleAlloc") == 2
+
+
+def test_what_nobody_foresaw_is_a_failure_and_passes(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is in the log with its traceback; nothing is told of that time."""
+    run = holding("a", ONE, since_ms=machine.now_ms())
+    machine.stub.gpus[0].use = 50
+    machine.stub.gpus[0].name = b"\xff\xfe"  # the binding cannot read it
+    machine.stub.fail("*", 15, gpu=7)
+    machine.look(10)
+    machine.stub.heal()
+    with pytest.raises(SamplerError, match="UnicodeDecodeError"):
+        machine.after(15, run)
+    assert "UnicodeDecodeError" in caplog.text
+    machine.stub.gpus[0].name = b"NVIDIA H200"
+    assert machine.stub.calls("nvmlShutdown") == machine.stub.calls("nvmlInitWithFlags") == 2
+    machine.look(60)
+    assert machine.after(10, run) == {("a", ONE): 50 * PER_CENT}
+    assert machine.devices()[ONE].model == "NVIDIA H200"

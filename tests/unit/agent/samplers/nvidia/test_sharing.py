@@ -394,3 +394,53 @@ def test_processes_are_found_in_every_drivers_list(
     machine.stub.gpus[0].use = 30
     machine.use(0, (100, 0), (101, 0), (102, 0))
     assert machine.after(10, *runs) == {("a", ONE): 30 * PER_CENT, ("b", ONE): 0}
+
+
+@pytest.mark.parametrize("code", [10, 23, 999])
+def test_processes_that_cannot_be_told_now_are_told_next_time(machine: Machine, code: int) -> None:
+    """Unknown until then; the time comes with that reading."""
+    runs = sharing(machine)
+    machine.stub.gpus[0].use = 40
+    machine.stub.fail(BY_PROCESS, code)
+    machine.stub.fail(COMPUTE, code)
+    machine.use(0, (100, 30), (200, 10))
+    assert machine.after(10, *runs) == {}
+    machine.stub.heal()
+    machine.pass_seconds(10)
+    machine.use(0, (100, 30), (200, 10))
+    assert machine.sample(*runs) == {("a", ONE): 30 * PER_CENT, ("b", ONE): 10 * PER_CENT}
+
+
+def test_accounting_that_cannot_be_asked_is_off(machine: Machine) -> None:
+    """As on a GPU without it."""
+    runs = sharing(machine)
+    machine.stub.fail("nvmlDeviceGetAccountingMode", 3)
+    machine.stub.gpus[0].use = 40
+    for _ in range(2):
+        machine.pass_seconds(10)
+        machine.use(0, (100, 30), (200, 10))
+        assert machine.sample(*runs) == {("a", ONE): 30 * PER_CENT, ("b", ONE): 10 * PER_CENT}
+    assert machine.stub.calls("nvmlDeviceGetAccountingMode") == 1
+
+
+def test_an_account_that_the_driver_has_dropped_is_let_go(machine: Machine) -> None:
+    """It keeps a few thousand; what is in it no more is unknown, and nothing of it counts."""
+    runs = sharing(machine)
+    machine.stub.gpus[0].use = 40
+    account(machine, (100, 0, 1), (200, 0, 1))
+    machine.after(10, *runs)
+    machine.stub.fail("nvmlDeviceGetAccountingStats_v2", 6)
+    assert machine.after(10, *runs) == {}
+
+
+def test_a_process_tree_that_goes_in_circles_has_an_end(machine: Machine) -> None:
+    """Numbers come round; who is above whom is read one after the other."""
+    one = holding("a", (ONE, 63_000), since_ms=machine.now_ms(), cgroup="", pids=(50,))
+    two = holding("b", (ONE, 63_000), since_ms=machine.now_ms(), cgroup="", pids=(60,))
+    write_process(machine.proc, 100, parent=101)
+    write_process(machine.proc, 101, parent=100)
+    machine.sample(one, two)
+    machine.stub.gpus[0].use = 50
+    machine.pass_seconds(10)
+    machine.use(0, (100, 30), (50, 20))
+    assert machine.sample(one, two) == {}
