@@ -35,6 +35,7 @@ from agent.state import Meters, Moment, NodeState, dump, load, take_draft
 
 _DRAIN_SECONDS = 3.0
 _WATCHDOG_MS = 20_000  # the service manager waits for a minute
+_FRAMES_PER_LOOK = 20  # 200,000 records: the usage of a week is told in many looks
 _JITTER_MS = 10  # less than this is no suspension but two clocks read one after the other
 _NUMBERS_PER_FRAME = 20  # bits: no frame defines more runs and meters
 _LOGGER = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Daemon:
         self._recorder = Recorder(spool, self.counters, self._on_durable)
         self._waker = Waker(watcher)
         self._stopping = threading.Event()
+        self._has_more = False  # to tell than a look had time for
         self._suspended_ms = clock.suspended_ms()
         self._host = host
         self.state = self._restore(cpu_model)
@@ -133,7 +135,10 @@ class Daemon:
             self._spool.prune(self._clock.now_ms())
 
     def finish(self) -> None:
-        """Record everything up to now, open windows included."""
+        """Record everything up to now, open windows included.
+
+        What is too much for that waits in the checkpoint.
+        """
         if self._unblock() and self._follow_clock():
             self._account(Look.FULL)
             self._record(flush=True)
@@ -162,7 +167,7 @@ class Daemon:
             self.look(look)
             now_ms = self._clock.now_ms()
             self._schedule.looked(look, now_ms)
-            if self.state.young(now_ms):
+            if self._has_more or self.state.young(now_ms):
                 self._schedule.note_event(now_ms)
             if not is_ready:
                 self._notifier.ready()
@@ -240,14 +245,23 @@ class Daemon:
             accounts.set_devices(inventory.devices.values(), now_ms)
 
     def _record(self, *, flush: bool = False) -> bool:
-        """Make durable what can be told; False = the disk is full."""
-        while draft := take_draft(self.state, flush=flush):
+        """Make durable what can be told; False = not all of it.
+
+        The disk is full, or there is so much to tell that a look must not wait for it.
+        """
+        self._has_more = True
+        for _ in range(_FRAMES_PER_LOOK):
+            draft = take_draft(self.state, flush=flush)
+            if draft is None:
+                self._has_more = False
+                return True
             anchor, suspended_ms = self._clock.anchor, self._suspended_ms
             checkpoint = dump(self.state, anchor, suspended_ms)
             entry = Entry(draft=draft, checkpoint=checkpoint, at_ms=self._clock.now_ms())
             if not self._recorder.record(entry):
+                self._has_more = False
                 return False
-        return True
+        return False
 
     def _on_durable(self, ended: Mapping[str, Collection[RunKey]]) -> None:
         self._uplink.wake()

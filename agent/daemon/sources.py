@@ -92,9 +92,9 @@ class Sources:
         for sampler in self._samplers:
             try:
                 readings.update(sampler.sample(runs))
-            except (AgentError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  see `_ask`
                 self._counters.sampler_failures[sampler.name] += 1
-                self._note(f"sampler {sampler.name}", str(error))
+                self._note_failure(f"sampler {sampler.name}", error)
             else:
                 self._note(f"sampler {sampler.name}", None)
         return readings
@@ -111,9 +111,9 @@ class Sources:
     def _ask(self, provider: JobProvider) -> bool:
         try:
             self._answers[provider.name] = provider.runs()
-        except (AgentError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  what nobody foresaw must not end the metering
             self._counters.provider_failures[provider.name] += 1
-            self._note(f"provider {provider.name}", str(error))
+            self._note_failure(f"provider {provider.name}", error)
             return False
         self._note(f"provider {provider.name}", None)
         return True
@@ -135,6 +135,17 @@ class Sources:
             return kept
         rest = iter(resolved)
         return {name: [next(rest) for _ in runs] for name, runs in kept.items()}
+
+    def _note_failure(self, who: str, error: Exception) -> None:
+        """A fault of our own is logged with its place, once."""
+        if isinstance(error, AgentError | OSError):
+            self._note(who, str(error))
+            return
+        reason = f"{type(error).__name__}: {error}"[:500]
+        source = self.status.get(who)
+        if source is None or source.failure != reason:
+            _LOGGER.error("an unforeseen failure", extra={"action": "fail"}, exc_info=error)
+        self._note(who, reason)
 
     def _note(self, who: str, reason: str | None) -> None:
         source = self.status.setdefault(who, Source())

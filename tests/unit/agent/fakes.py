@@ -62,6 +62,7 @@ class FakeProvider:
         self._watched = watched
         self.living: dict[str, Run] = {}
         self.fails = False
+        self.error: Exception | None = None
         self.done: list[RunKey] = []
         self.asked = threading.Condition()
         self.times_asked = 0
@@ -78,6 +79,8 @@ class FakeProvider:
             self.asked.notify_all()
         if self.fails:
             raise ProviderError("the scheduler does not answer")
+        if self.error:
+            raise self.error
         return list(self.living.values())
 
     def watch_paths(self) -> Sequence[Path]:

@@ -829,3 +829,44 @@ def test_an_old_job_is_read_at_the_deadlines_alone(tmp_path: Path) -> None:
     bench.sampler.sampled.clear()
     bench.look(1_000, Look.EVENT)
     assert bench.sampler.sampled == []
+
+
+def test_the_usage_of_a_month_is_told_in_many_looks(tmp_path: Path) -> None:
+    """Nobody waits for it: not the other jobs, nor who asks us to end; nothing is lost."""
+    bench = Bench(tmp_path)
+    bench.look()
+    now_ms = bench.time.wall // MS
+    many = [DeviceShare(type=ResourceType.GPU, id=f"GPU-{at}", model="H200") for at in range(16)]
+    run = job(devices=many, started_at_ms=now_ms - 30 * 24 * HOUR_MS)
+    bench.provider.has(run)
+    bench.look(70_000)
+    frames = bench.spool.last_sequence
+    assert 20 <= frames <= 21
+    bench.daemon.finish()
+    bench.kill()
+    ended_at_ms = bench.time.wall // MS
+    bench.provider.has(replace(run, ended_at_ms=ended_at_ms))
+    before = -1
+    while bench.spool.last_sequence != before:
+        before = bench.spool.last_sequence
+        bench.look(1_000, Look.EVENT)
+    assert before > 60  # 43,200 minutes of 16 devices and more, 10,000 a frame
+    records = bench.records(ResourceType.GPU)
+    assert total(records, "allocated") == 16 * 126_000 * (ended_at_ms - run.started_at_ms)
+
+
+def test_what_nobody_foresaw_in_a_provider_does_not_end_the_metering(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its runs stay as they were, and the log says where it was, once."""
+    bench = Bench(tmp_path)
+    bench.provider.has(job())
+    bench.look()
+    bench.provider.error = RecursionError("too deep")
+    bench.look()
+    bench.look()
+    assert bench.daemon.counters.provider_failures["files"] == 2
+    unforeseen = [one for one in caplog.records if one.message == "an unforeseen failure"]
+    assert len(unforeseen) == 1
+    assert unforeseen[0].exc_info
+    assert list(bench.daemon.state.live)
