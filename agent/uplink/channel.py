@@ -8,7 +8,7 @@ import grpc
 from proto.metering.v1 import metering_pb2 as pb
 
 METHOD = "/nodemeter.metering.v1.Metering/Stream"
-_OPTIONS = (
+OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),  # else gRPC's own backoff outlives our channel
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -34,7 +34,7 @@ class Conversation:
 
     def __init__(self, target: str, requests: Iterator[bytes]) -> None:
         """Connect in the background; gRPC takes messages from `requests` on its own thread."""
-        self._channel = grpc.insecure_channel(target, options=_OPTIONS)
+        self._channel = grpc.insecure_channel(target, options=OPTIONS)
         open_stream: Callable[[Iterator[bytes]], _Stream] = self._channel.stream_stream(  # pyright: ignore[reportUnknownVariableType]
             METHOD,
             request_serializer=bytes,

@@ -39,7 +39,7 @@ class IngestServer:
         )
         self._server = grpc.aio.server(
             handlers=[self._servicer.handler()],
-            options=_options(settings.grpc.max_message_bytes),
+            options=server_options(settings.grpc.max_message_bytes),
             maximum_concurrent_rpcs=_MAX_CALLS,
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -101,7 +101,8 @@ def _check_free(host: str, port: int) -> None:
             ) from error
 
 
-def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+def server_options(max_message_bytes: int) -> list[tuple[str, int]]:
+    """How we treat a connection; gRPC ignores a name that it does not know."""
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
@@ -111,7 +112,7 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.http2.bdp_probe", 0),  # else each connection may buffer megabytes
         ("grpc.max_connection_idle_ms", 600_000),  # without a call
     ]
