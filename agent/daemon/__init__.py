@@ -12,6 +12,7 @@ one goes on from the last frame.
 import logging
 import signal
 import threading
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from types import FrameType
 
@@ -22,7 +23,9 @@ from agent.daemon.link import Link
 from agent.daemon.recorder import Entry, Recorder
 from agent.daemon.schedule import Look, Schedule
 from agent.daemon.sources import Sources
+from agent.daemon.textfile import Figures, Textfile
 from agent.daemon.waker import Waker
+from agent.errors import AgentError
 from agent.jobs import JobProvider
 from agent.model import MeterKey, Reading, RunKey
 from agent.notify import Notifier, Watcher
@@ -89,6 +92,8 @@ class Daemon:
         self.state = self._restore(cpu_model)
         self._looking_since_ms = clock.now_ms()
         interval_ms = settings.agent.sample_interval_seconds * 1_000
+        textfile = settings.metrics.textfile
+        self._textfile = Textfile(textfile) if textfile else None
         self._schedule = Schedule(settings.node.name, interval_ms, clock.now_ms())
 
     def run(self) -> None:
@@ -97,6 +102,7 @@ class Daemon:
         Raises:
             SpoolError: the disk failed. What was recorded before is safe, and the next
                 start accounts for the rest.
+            AgentError: a driver was replaced under us; only a new process can talk to it.
         """
         self._handle_signals()
         if self._sources.look_at_devices():
@@ -106,6 +112,8 @@ class Daemon:
             self._loop()
             self._notifier.stopping()
             self.finish()
+            if reason := self._sources.must_restart:
+                raise AgentError(f"{reason}; the agent must be started anew")
         finally:
             is_drained = self._uplink.stop(_DRAIN_SECONDS)
             self.close()
@@ -133,6 +141,7 @@ class Daemon:
             self._account(look)
         if look is Look.FULL:
             self._spool.prune(self._clock.now_ms())
+            self._show()
 
     def finish(self) -> None:
         """Record everything up to now, open windows included.
@@ -152,7 +161,7 @@ class Daemon:
 
     def _loop(self) -> None:
         is_ready = False
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and not self._sources.must_restart:
             now_ms = self._clock.now_ms()
             look = self._schedule.due(now_ms)
             if look is None:
@@ -284,6 +293,22 @@ class Daemon:
             living = (run.key for run in runs or () if run.ended_at_ms is None)
             self.state.note_alive(living, now_ms)
         return False
+
+    def _show(self) -> None:
+        """Put our own figures where somebody may read them."""
+        if self._textfile is None:
+            return
+        runs = Counter(live.provider for live in self.state.live.values())
+        figures = Figures(
+            now_ms=self._clock.now_ms(),
+            counters=self.counters,
+            sources=self._sources.status,
+            runs={provider.name: runs[provider.name] for provider in self._sources.providers},
+            devices=self._sources.inventory.devices.values(),
+            unacked_frames=self._spool.last_sequence - self._spool.acked_through,
+            is_blocked=self._recorder.is_blocked,
+        )
+        self._textfile.write(figures)
 
     # What seldom happens -----------------------------------------------------------------
 

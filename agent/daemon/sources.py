@@ -17,7 +17,7 @@ from agent.errors import AgentError
 from agent.jobs import JobProvider
 from agent.model import Device, MeterKey, Reading, Run, RunKey
 from agent.procfs import ProcFs
-from agent.samplers import DeviceSampler, Sampler
+from agent.samplers import DeviceSampler, MappedSampler, Sampler
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -57,6 +57,14 @@ class Sources:
     def refused(self) -> Mapping[RunKey, str]:
         """Runs that another provider meters, and why."""
         return self._arbiter.refused
+
+    @property
+    def must_restart(self) -> str | None:
+        """Why only a new process can go on; None = this one can."""
+        for sampler in self._samplers:
+            if isinstance(sampler, MappedSampler) and sampler.must_restart:
+                return f"the driver of the {sampler.name} sampler was replaced"
+        return None
 
     def runs(self) -> Mapping[str, Sequence[Run] | None]:
         """Each provider's complete answer; None = it has none now, and the last one stands.

@@ -48,6 +48,16 @@ class DeviceSampler(Sampler, Protocol):
         ...
 
 
+@runtime_checkable
+class MappedSampler(Sampler, Protocol):
+    """A sampler whose library stays mapped as it was when the process loaded it."""
+
+    @property
+    def must_restart(self) -> bool:
+        """Whether the library on the disk is another one now: only a new process can load it."""
+        ...
+
+
 _OPENERS: Mapping[str, str] = {
     "cgroup": "agent.samplers.cgroup:open_cgroup_sampler",
     "process": "agent.samplers.process:open_process_sampler",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from agent.backlog import StoredBatch
 from agent.cgroups import Hierarchies
@@ -19,11 +20,12 @@ from agent.clock import AgentClock, SystemTime
 from agent.config import Reader
 from agent.daemon import Daemon
 from agent.daemon.schedule import Look
-from agent.errors import SpoolError
+from agent.errors import AgentError, SpoolError
 from agent.integrate import UsageRecord
 from agent.model import Device, DeviceShare, ResourceType
 from agent.notify import Notifier, Watcher
 from agent.samplers.host import HostCapacity, HostReader
+from agent.sections.metrics import MetricsSettings
 from agent.settings import AgentSettings, build_settings
 from agent.spool import Spool
 from agent.uplink import Uplink
@@ -65,6 +67,7 @@ class Bench:
     sampler: FakeSampler = field(default_factory=FakeSampler)
     link: FakeLink = field(default_factory=FakeLink)
     host: HostReader | None = None
+    textfile: Path | None = None
     lives: int = 0
 
     def __post_init__(self) -> None:
@@ -75,7 +78,9 @@ class Bench:
         """Begin, or go on from the checkpoint."""
         spool = open_spool(self.directory)
         daemon = Daemon(
-            settings=settings_of(self.tmp_path),
+            settings=replace(
+                settings_of(self.tmp_path), metrics=MetricsSettings(textfile=self.textfile)
+            ),
             clock=AgentClock(self.time),
             providers=[self.provider],
             samplers=[self.sampler],
@@ -764,6 +769,7 @@ class FakeDevices(FakeSampler):
 
     def __init__(self) -> None:
         super().__init__()
+        self.must_restart = False
         self.known: Sequence[Device] = [
             Device(type=ResourceType.GPU, id=f"GPU-{at}", model="H200", names=frozenset({str(at)}))
             for at in range(2)
@@ -870,3 +876,44 @@ def test_what_nobody_foresaw_in_a_provider_does_not_end_the_metering(
     assert len(unforeseen) == 1
     assert unforeseen[0].exc_info
     assert list(bench.daemon.state.live)
+
+
+def test_a_driver_that_was_replaced_asks_for_a_new_process(tmp_path: Path) -> None:
+    """The agent records everything and ends as a failure, so that it is started anew."""
+    sampler = FakeDevices()
+    bench = Bench(tmp_path, sampler=sampler)
+    bench.provider.has(job())
+    bench.look()
+    sampler.must_restart = True
+    with pytest.raises(AgentError, match="the driver of the fake sampler was replaced"):
+        bench.daemon.run()
+    assert bench.link.calls[-1] == "stop 3"
+
+
+def test_the_agent_s_figures_are_in_a_file(tmp_path: Path) -> None:
+    """Whole after each full look, and true: a failing provider shows with the age of its word."""
+    path = tmp_path / "nodemeter.prom"
+    bench = Bench(tmp_path, sampler=FakeDevices(), textfile=path)
+    bench.provider.has(job())
+    bench.look()
+    bench.provider.fails = True
+    bench.look()
+    lines = path.read_text().splitlines()
+    assert 'nodemeter_agent_source_up{kind="provider",source="files"} 0' in lines
+    assert 'nodemeter_agent_source_age_seconds{kind="provider",source="files"} 10' in lines
+    assert 'nodemeter_agent_source_failures_total{kind="provider",source="files"} 1' in lines
+    assert 'nodemeter_agent_runs{provider="files"} 1' in lines
+    assert 'nodemeter_agent_device_up{device="GPU-0",model="H200",type="gpu"} 1' in lines
+    assert list(tmp_path.glob("*.tmp")) == []
+    families = list(text_string_to_metric_families(path.read_text()))
+    assert len(families) == 12
+
+
+def test_a_place_that_takes_no_figures_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the metering goes on."""
+    bench = Bench(tmp_path, textfile=tmp_path / "missing" / "nodemeter.prom")
+    bench.look()
+    bench.look()
+    assert len([one for one in caplog.records if "cannot be written" in one.message]) == 1
