@@ -6,6 +6,7 @@ somewhere else, whatever its last hop. A token that is sent must be valid; there
 yet, so any is refused.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -13,7 +14,6 @@ from http import HTTPStatus
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from socket import gethostname
 from typing import Literal, TypeAlias
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -24,6 +24,10 @@ Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
 _PROXY_HEADERS = frozenset({"forwarded", "via", "x-real-ip"})
+_HOST = re.compile(
+    r"(?:\[(?P<literal>[^\[\]]*)\]|(?P<name>[A-Za-z0-9._~%!$&'()*+,;=-]*))(?::[0-9]{0,5})?"
+)
+_ZONE = re.compile(r"[A-Za-z0-9._~%-]+")
 
 
 class Role(IntEnum):
@@ -44,6 +48,21 @@ class Caller:
 _ROLES: dict[Literal["admin", "viewer"], Role] = {"admin": Role.ADMIN, "viewer": Role.VIEWER}
 
 
+def asked_name(request: web.Request) -> str | None:
+    """The name or address that the request was sent to, without its port; None: it says none.
+
+    Raises a Problem 400 for what is no host (RFC 9110, 7.2).
+    """
+    match = _HOST.fullmatch(request.headers.get("Host", ""))
+    if match is None or not _is_literal(match["literal"]):
+        raise Problem(
+            HTTPStatus.BAD_REQUEST,
+            "the header Host must be one name or address, like localhost:8080 or [::1]:8080",
+        )
+    name = match["name"] if match["literal"] is None else match["literal"]
+    return name.removesuffix(".").lower() or None
+
+
 def authenticate(request: web.Request, settings: HttpSettings) -> Caller:
     """The caller of a request; a Problem 401 that says why there is none."""
     if "Authorization" in request.headers:
@@ -55,7 +74,7 @@ def authenticate(request: web.Request, settings: HttpSettings) -> Caller:
         raise _unauthorized(
             "this network may not ask without a token; [http] open_to lists those that may"
         )
-    if address.is_loopback and not _is_own_name(request.headers.get("Host")):
+    if address.is_loopback and not _is_own_name(asked_name(request)):
         raise _unauthorized("on this machine ask by localhost or an address, not by this name")
     return Caller(name=f"{settings.open_role}@{address}", role=_ROLES[settings.open_role])
 
@@ -88,18 +107,25 @@ def _is_within(address: Address, networks: Sequence[Network]) -> bool:
     return any(address in network for network in networks)
 
 
-def _is_own_name(host: str | None) -> bool:
+def _is_literal(text: str | None) -> bool:
+    """Whether what stands in brackets, if anything does, is an IPv6 address."""
+    if text is None:
+        return True
+    address, percent, zone = text.partition("%")
+    is_zoned = not percent or _ZONE.fullmatch(zone) is not None
+    return is_zoned and ":" in address and _address(address) is not None
+
+
+def _is_own_name(name: str | None) -> bool:
     """Whether the name asked for is this machine's.
 
     A web page whose own name was made to resolve to loopback (DNS rebinding) must not act
     as this machine's user.
     """
-    if not host:
-        return True
-    name = (urlsplit(f"//{host}").hostname or "").removesuffix(".").lower()
     own = gethostname().lower()
     return (
-        name in {"localhost", own, own.partition(".")[0]}
+        name is None
+        or name in {"localhost", own, own.partition(".")[0]}
         or name.endswith(".localhost")
         or _address(name) is not None
     )

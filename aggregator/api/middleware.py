@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from aggregator.api.auth import Role, authenticate, authorize
+from aggregator.api.auth import Role, asked_name, authenticate, authorize
 from aggregator.api.http_metrics import HttpMetrics
 from aggregator.api.problem import Problem, render, translated
 from aggregator.api.route import CALLER, REQUEST_ID, Handler, Route
@@ -86,6 +86,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 @web.middleware
 async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let in who may, for as long as the operation may take."""
+    asked_name(request)  # what is no HTTP is refused, also where everybody may ask
     route = request.app[ROUTES].get(request.match_info.handler)
     role = Role.VIEWER if route is None else route.role
     if role is not None:

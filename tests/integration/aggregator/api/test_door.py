@@ -54,6 +54,9 @@ async def test_loopback_answers_to_its_own_names_only(api: Api) -> None:
         ("localhost:8080", 200),
         ("127.0.0.1", 200),
         ("[::1]:8080", 200),
+        ("[fe80::1%25eth0]", 200),
+        ("localhost.:", 200),
+        ("", 200),
         ("billing.localhost", 200),
         (gethostname(), 200),
         ("evil.example", 401),
@@ -61,6 +64,26 @@ async def test_loopback_answers_to_its_own_names_only(api: Api) -> None:
     ):
         answer = await api.ask("GET", "/api/Bills", headers={"Host": host})
         assert answer.status == status, host
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["[::1", "[zz]", "a[", "[]", "[127.0.0.1]", "[::1]x", "a b", "a/b", "u@localhost", "a:b",
+     "localhost:123456", "[::1%]", "\u20ac"],
+)  # fmt: skip
+async def test_a_host_that_is_none_is_a_bad_request(api: Api, host: str) -> None:
+    """On every path, those that are open to everybody included; as a problem."""
+    for method, path in (
+        ("GET", "/api/Bills"),
+        ("POST", "/api/admin/v1/ratios"),
+        ("GET", "/healthz"),
+        ("GET", "/nowhere"),
+    ):
+        head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        answer = await api.raw(head.encode())
+        assert answer.startswith(b"HTTP/1.1 400 "), (path, answer)
+        assert b"application/problem+json" in answer
+        assert b"localhost:8080" in answer
 
 
 async def test_a_viewer_reads_and_changes_nothing(pool: Pool) -> None:
