@@ -224,6 +224,22 @@ def test_vnpus_have_a_utilisation_of_their_own(dcmi: DcmiStub, source: DcmiSourc
     assert source.look(source.chips()) == {CARD_0: Look(90)}
 
 
+def test_a_chip_that_cannot_be_cut_is_asked_for_vnpus_once(
+    dcmi: DcmiStub, source: DcmiSource
+) -> None:
+    """Each inventory after that is one call shorter."""
+    dcmi.add(0)
+    source.chips()
+    before = dcmi.calls()
+    source.chips()
+    usual = dcmi.calls() - before
+    dcmi.fail("dcmi_get_device_info", -8255)
+    source.chips()
+    before = dcmi.calls()
+    assert [chip.vnpus for chip in source.chips()] == [()]
+    assert dcmi.calls() - before == usual - 1
+
+
 def test_vnpus_without_a_utilisation_are_asked_once(dcmi: DcmiStub, source: DcmiSource) -> None:
     """Drivers that cannot say it: absent."""
     dcmi.add(0)

@@ -201,6 +201,15 @@ def test_a_lost_device_is_down_at_once_and_up_when_it_is_back(bench: Bench, dcmi
     assert bench.wakes == 3
 
 
+def test_a_device_that_was_lost_is_asked_for_at_once(bench: Bench, dcmi: DcmiStub) -> None:
+    """Not when the next inventory is due."""
+    dcmi.fail(RATE, -8007, times=1, at=(0, 0))
+    bench.look()
+    assert bench.ups() == [False, True]
+    bench.look()
+    assert bench.ups() == [True, True]
+
+
 def test_the_inventory_is_the_same_object_while_nothing_changes(bench: Bench) -> None:
     """The daemon compares by identity."""
     before = bench.sampler.devices()

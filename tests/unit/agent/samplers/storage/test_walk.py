@@ -5,6 +5,7 @@ import os
 import subprocess
 import tempfile
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -232,6 +233,34 @@ def test_a_tree_that_changes_under_the_walk_is_no_failure(tmp_path: Path) -> Non
     finally:
         ending.set()
         thread.join()
+
+
+def below(folder: Path, *, is_top: bool = False) -> Iterator[str]:
+    """The names that a walk finds in one folder, one after the other."""
+    walk = Walk(NO_LIMITS, SystemTime().monotonic_ns, go_on)
+    return (name for name, _ in walk._entries_of(str(folder), is_top=is_top))
+
+
+def test_what_vanishes_between_two_looks_is_passed_over(tmp_path: Path) -> None:
+    """A file after its folder was listed, a folder after it was found; but not the path itself."""
+    for number in range(3):
+        (tmp_path / str(number)).touch()
+    found = below(tmp_path)
+    assert next(found) in "012"
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert list(found) == []
+    assert list(below(tmp_path / "gone")) == []
+    with pytest.raises(SamplerError, match="gone: No such file"):
+        list(below(tmp_path / "gone", is_top=True))
+
+
+def test_a_folder_that_becomes_a_link_is_not_followed(tree: Path) -> None:
+    """Whoever owns the tree could lead the walk anywhere."""
+    link = tree / "link"
+    link.symlink_to(tree / "d0")
+    assert list(below(tree / "d0"))
+    assert list(below(link)) == []
 
 
 def test_no_descriptor_is_left(tree: Path) -> None:
