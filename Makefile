@@ -11,7 +11,7 @@ ALONE := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage bench lint format types proto proto-check lock clean \
+.PHONY: help run test coverage bench churn lint format types proto proto-check lock clean \
 	install-agent install-aggregator uninstall-agent uninstall-aggregator
 
 help: ## list the targets
@@ -31,6 +31,10 @@ coverage: $(VENV)/.dev-stamp ## run every test and show which lines none of them
 
 bench: $(VENV)/.dev-stamp ## measure every figure beside its ceiling (BENCH_JSON=path for JSON)
 	@$(BIN)/python -m tests.bench
+
+churn: $(VENV)/.dev-stamp ## meter 2,000 short jobs in five minutes (as root), and compare
+	@CHURN_JOBS=2000 CHURN_SECONDS=300 $(BIN)/python -m pytest -q -s --timeout=900 \
+		tests/integration/agent/test_churn.py
 
 lint: $(VENV)/.dev-stamp ## check style, formatting and the import rules
 	$(BIN)/ruff check .

@@ -150,7 +150,7 @@ class Daemon:
         """
         if self._unblock() and self._follow_clock():
             self._account(Look.FULL)
-            self._record(flush=True)
+            self._record_all()
 
     def close(self) -> None:
         """Give the spool and all else back; idempotent. `run` does it at its end."""
@@ -272,6 +272,14 @@ class Daemon:
                 return False
         return False
 
+    def _record_all(self) -> bool:
+        """Make everything up to now durable, open windows included; False = not all of it."""
+        if not self._record(flush=True):
+            return False
+        if accounts := self.state.meters.accounts:  # they need what was recorded of the jobs
+            accounts.settle(self._clock.now_ms(), self._hold_ms, flush=True)
+        return self._record(flush=True)
+
     def _on_durable(self, ended: Mapping[str, Collection[RunKey]]) -> None:
         self._uplink.wake()
         self._notifier.watchdog()  # to tell the usage of a week takes many frames
@@ -362,12 +370,8 @@ class Daemon:
         if not self._clock.pending_step_ms():
             return True
         self.state.settle_all(self._clock.now_ms())
-        if not self._record(flush=True):
+        if not self._record_all():
             return False
-        if accounts := self.state.meters.accounts:  # they need what was recorded of the jobs
-            accounts.settle(self._clock.now_ms(), self._hold_ms, flush=True)
-            if not self._record(flush=True):
-                return False
         step_ms = self._clock.follow()
         self.state.shift(step_ms)
         self.counters.clock_steps += 1

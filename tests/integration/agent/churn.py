@@ -1,0 +1,60 @@
+"""Makes many short jobs in real cgroups, and knows the truth about each."""
+
+import os
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.clock import SystemTime
+
+NS_PER_MS = 1_000_000
+CLOCK = SystemTime()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """When the cgroup of a job was made and removed, by the wall clock."""
+
+    name: str
+    started_ns: int
+    ended_ns: int
+
+
+def run_jobs(slice_: Path, count: int, seconds: float, seed: int) -> list[Truth]:
+    """Run `count` jobs of 50 ms to 2 s, their starts spread over `seconds`."""
+    draw = random.Random(seed)
+    plan = sorted(
+        (draw.uniform(0, seconds), draw.uniform(0.05, 2.0), f"job-{at}.scope")
+        for at in range(count)
+    )
+    begun = time.monotonic()
+    with ThreadPoolExecutor(max_workers=64) as pool:
+        futures = []
+        for starts_at, length, name in plan:
+            time.sleep(max(0.0, begun + starts_at - time.monotonic()))
+            futures.append(pool.submit(_run_job, slice_ / name, length))
+        return [future.result() for future in futures]
+
+
+def _run_job(cgroup: Path, seconds: float) -> Truth:
+    started_ns = CLOCK.wall_ns()
+    cgroup.mkdir()
+    pid = os.posix_spawn("/bin/sh", ["sh", "-c", _script(cgroup, seconds)], dict(os.environ))
+    os.waitpid(pid, 0)
+    ended_ns = CLOCK.wall_ns()
+    while True:  # the last process is gone from it some microseconds after its parent knows
+        try:
+            cgroup.rmdir()
+        except OSError:
+            time.sleep(0.001)
+            ended_ns = CLOCK.wall_ns()
+        else:
+            return Truth(name=cgroup.name, started_ns=started_ns, ended_ns=ended_ns)
+
+
+def _script(cgroup: Path, seconds: float) -> str:
+    """Burn some milliseconds and sleep the rest, so that two cores bear many jobs at once."""
+    burn = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done"
+    return f"echo $$ > {cgroup}/cgroup.procs; {burn}; exec sleep {seconds:.3f}"
