@@ -55,7 +55,21 @@ async def log_request(request: web.Request, handler: Handler) -> web.StreamRespo
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever a handler raises into an answer."""
+    """Turn whatever a handler raises into an answer; so also what the answer itself raises."""
+    try:
+        return await _answered(request, handler)
+    except (web.HTTPException, ConnectionError):
+        raise  # a redirection; or the client is gone: nobody to answer
+    except Exception:  # noqa: BLE001 - the last resort, logged
+        _log.exception(
+            "request failed",
+            extra={"action": "request_failed", "request_id": request[REQUEST_ID]},
+        )
+        words = "this is our fault; the log tells more under the request's id"
+        return render(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, words), request[REQUEST_ID])
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except Problem as problem:
@@ -72,15 +86,6 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return render(_unavailable(f"{error}; try again"), request[REQUEST_ID])
     except TimeoutError:
         return render(_unavailable("the answer took too long"), request[REQUEST_ID])
-    except ConnectionError:
-        raise  # the client is gone: nobody to answer
-    except Exception:  # noqa: BLE001 - the last resort, logged
-        _log.exception(
-            "request failed",
-            extra={"action": "request_failed", "request_id": request[REQUEST_ID]},
-        )
-        words = "this is our fault; the log tells more under the request's id"
-        return render(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, words), request[REQUEST_ID])
 
 
 @web.middleware

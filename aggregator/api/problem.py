@@ -7,6 +7,7 @@ went wrong inside.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import islice
 from typing import Annotated
 
 from aiohttp import web
@@ -15,6 +16,11 @@ from pydantic import Field, TypeAdapter
 from aggregator.api.wire import wire
 
 MEDIA_TYPE = "application/problem+json"
+
+MAX_FAULTS = 20
+"""Fields at fault that one answer names; the others are counted."""
+
+_MAX_NAME = 100
 
 
 @wire
@@ -55,9 +61,15 @@ class Problem(Exception):  # noqa: N818 - the field's own word
 
 
 def invalid(errors: Mapping[str, Sequence[str]]) -> Problem:
-    """A request whose parameters or properties are at fault."""
-    said = "; ".join(f"{field}: {', '.join(reasons)}" for field, reasons in errors.items())
-    return Problem(HTTPStatus.BAD_REQUEST, said, errors=errors)
+    """A request whose parameters or properties are at fault; the first of them are named."""
+    named: dict[str, list[str]] = {}
+    for field, reasons in islice(errors.items(), MAX_FAULTS):
+        named.setdefault(_shortened(field), []).extend(reasons)
+    said = "; ".join(f"{field}: {', '.join(reasons)}" for field, reasons in named.items())
+    more = len(errors) - MAX_FAULTS
+    if more > 0:
+        said += f"; and {more} more like these"
+    return Problem(HTTPStatus.BAD_REQUEST, said, errors=named)
 
 
 def render(problem: Problem, request_id: str) -> web.Response:
@@ -66,9 +78,12 @@ def render(problem: Problem, request_id: str) -> web.Response:
         type="about:blank",
         title=problem.status.phrase,
         status=problem.status.value,
-        detail=problem.detail,
+        detail=_encodable(problem.detail),
         request_id=request_id,
-        errors={field: list(reasons) for field, reasons in problem.errors.items()},
+        errors={
+            _encodable(field): [_encodable(reason) for reason in reasons]
+            for field, reasons in problem.errors.items()
+        },
     )
     return web.Response(
         status=problem.status.value,
@@ -89,3 +104,12 @@ def translated(error: web.HTTPException) -> Problem:
             return Problem(status, f"this path answers to {allow} only", headers={"Allow": allow})
         case _:
             return Problem(status, error.reason or status.phrase)
+
+
+def _shortened(field: str) -> str:
+    return field if len(field) <= _MAX_NAME else field[: _MAX_NAME - 1] + "…"
+
+
+def _encodable(text: str) -> str:
+    """Write lone surrogates, which UTF-8 has not, as they stand in JSON."""
+    return text.encode("utf-8", "backslashreplace").decode()

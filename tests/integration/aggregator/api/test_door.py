@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
+from http import HTTPStatus
 from ipaddress import ip_network
 from socket import gethostname
+from typing import NoReturn
 
 import psycopg
 import pytest
 from aiohttp import web
 
+from aggregator.api.problem import Problem
 from aggregator.settings import HttpSettings
 from aggregator.store.pool import Pool
 from tests.integration.aggregator.api.client import Api, served
@@ -294,9 +297,15 @@ async def test_the_rows_fixture_is_on_the_same_database(rows: Rows, database_url
 async def test_what_nobody_foresaw_says_nothing_but_the_id(
     pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log tells more; what took too long is to be tried again."""
+    """The log tells more, once; what took too long is to be tried again."""
+
+    class Broken(dict[str, list[str]]):
+        def items(self) -> NoReturn:
+            raise RuntimeError("secret")
+
     raised: dict[str, Exception] = {
         "bug": RuntimeError("secret"),
+        "unspeakable": Problem(HTTPStatus.BAD_REQUEST, "secret", errors=Broken(a=["b"])),
         "slow": TimeoutError(),
         "gone": web.HTTPGone(),
     }
@@ -308,10 +317,10 @@ async def test_what_nobody_foresaw_says_nothing_but_the_id(
         app.router.add_get("/fail", fail)
 
     async with served(pool, prepare=add_route) as api:
-        for why, status in (("bug", 500), ("slow", 503), ("gone", 410)):
+        for why, status in (("bug", 500), ("unspeakable", 500), ("slow", 503), ("gone", 410)):
             answer = await api.get(f"/fail?why={why}")
             assert (answer.status, answer.json()["status"]) == (status, status)
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
             assert "secret" not in answer.text
-    (logged,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert vars(logged)["action"] == "request_failed"
+    logged = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [vars(record)["action"] for record in logged] == ["request_failed"] * 2

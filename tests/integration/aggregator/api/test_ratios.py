@@ -136,6 +136,31 @@ async def test_a_bad_body_is_refused_by_its_field(api: Api, rows: Rows) -> None:
     assert stored(rows) == []
 
 
+LONE = [
+    b'{"\\ud800":1,"\\ud800":2}',
+    b'{"key":"cpu","value":1,"\\udfff":1}',
+    b'{"key":"cpu","value":"\\ud800"}',
+    b'{"key":"cpu","value":{"\\ud800":["\\ud800"]}}',
+    b'{"key":"cpu","reason":"\\ud800","value":1}',
+    b'{"key":"cpu","startsAt":"\\ud800","value":1}',
+    b'{"ratios":{"\\ud800":1}}',
+    b'{"ratios":{"cpu":"\\ud800"}}',
+    b'"\\ud800"',
+]
+
+
+async def test_a_lone_surrogate_anywhere_is_refused(api: Api, rows: Rows) -> None:
+    """JSON can say it and UTF-8 cannot: the answer shows it as it was written."""
+    for path in ("/api/Ratios", "/api/admin/v1/ratios", "/api/admin/v1/ratios/import"):
+        for body in LONE:
+            answer = await api.post(path, body)
+            assert answer.status == 400, (path, body)
+            assert answer.json()["requestId"], (path, body)
+        twice = (await api.post(path, LONE[0])).json()
+        assert twice["errors"] == {"\\ud800": ["is given twice"]}
+    assert stored(rows) == []
+
+
 async def test_another_content_type_is_415(api: Api, rows: Rows) -> None:
     """Also JSON in another encoding, and a compressed body, which is never inflated."""
     for headers in (
