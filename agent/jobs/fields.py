@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from reprlib import Repr
 from typing import TypeAlias, TypeVar
 
 from agent.model import DeviceShare, ResourceType
@@ -25,6 +26,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _TEXT_RULE = f"of 1 to {_MAX_TEXT} characters without control characters"
 _DEVICE = re.compile(r"(GPU|MIG|NPU)-[0-9A-Za-z:.-]{1,120}")  # an id may be a PCI address
+_NESTED = Repr()  # bounded in depth and length: `repr` itself fails where lists are deep
+_NESTED.maxlevel = 3
 
 
 Json: TypeAlias = "bool | int | Decimal | str | list[Json] | dict[str, Json] | None"
@@ -195,5 +198,8 @@ def _parse_time(value: str) -> datetime | None:
 
 def _show(value: Json) -> str:
     """Quote a foreign value, shortened; `repr` leaves nothing that a terminal obeys."""
-    text = str(value) if isinstance(value, Decimal) else repr(value)
+    if isinstance(value, list | dict):
+        text = _NESTED.repr(value)
+    else:
+        text = str(value) if isinstance(value, Decimal) else repr(value)
     return text if len(text) <= 60 else text[:57] + "…"

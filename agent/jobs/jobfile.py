@@ -4,7 +4,7 @@ Must be there: `job_id`, `username` (null = nobody known), `started_at`.
 May be there: `job_name`, `user_id`, `vc`, `project`, `namespace`, `kind`, `cpu_m`,
 `mem_mi`, `devices`, `storage_paths`, `cgroup` or `pids`, `ended_at`, `cpu_usec`.
 
-Every fault is reported, each with its key, what is wrong and what to write instead. A file
+Faults are reported together, each with its key, what is wrong and what to write instead. A file
 is trusted when its owner is root or the agent's own account; anybody else's may bill only
 its owner.
 """
@@ -22,6 +22,7 @@ MAX_BYTES = 64 << 10
 MAX_CPU_M = 10_000_000
 MAX_MEM_MI = 1 << 30
 _MAX_CORES = MAX_CPU_M // 1000
+_MAX_FAULTS = 20
 
 
 class Owner(NamedTuple):
@@ -41,8 +42,14 @@ def parse_job(data: bytes, owner: Owner) -> Run:
     fields = Fields(_load(data))
     run = _build(fields, owner)
     if problems := [*fields.problems(), *_presumption(run, owner)]:
-        raise JobFileError(problems)
+        raise JobFileError(_shorten(problems))
     return run
+
+
+def _shorten(problems: list[str]) -> list[str]:
+    """A file of 64 KiB has room for more faults than a log."""
+    more = len(problems) - _MAX_FAULTS
+    return problems if more <= 0 else [*problems[:_MAX_FAULTS], f"and {more} more"]
 
 
 def _load(data: bytes) -> dict[str, Json]:

@@ -69,8 +69,10 @@ class TrackedFile:
         try:
             run, owner = read_job_file(self.path, trusted)
         except JobFileError as error:
-            kept = "; its last good version stays in force" if self.run else ""
-            self._refusal = f"{error}{kept}"
+            self._refuse(str(error))
+            return
+        except Exception as error:  # noqa: BLE001  one file must not hide the others
+            self._refuse(f"cannot be understood ({type(error).__name__})")
             return
         if self.run is None or self.run.key != run.key:
             self._seen_ms = self._died_ms = None
@@ -79,6 +81,10 @@ class TrackedFile:
         self._life = replace(run, ended_at_ms=None, final={})
         self._refusal = self._doubt = None
         self._is_verified = owner.is_trusted
+
+    def _refuse(self, why: str) -> None:
+        kept = "; its last good version stays in force" if self.run else ""
+        self._refusal = f"{why}{kept}"
 
     def is_unchanged(self) -> bool:
         """Whether the file is still the version that was read last."""

@@ -188,6 +188,14 @@ def test_a_bad_file_does_not_hurt_the_others(node: Node, caplog: pytest.LogCaptu
     assert node.provider.problems() == []
 
 
+def test_a_file_that_nobody_foresaw_hides_no_other(node: Node) -> None:
+    """Lists within lists, deeper than Python can print: refused, and the others go on."""
+    node.write("good")
+    (node.jobs / "deep.json").write_text(f'{{"devices":{"[" * 977}1{"]" * 977}}}')
+    assert set(node.runs()) == {"good"}
+    assert node.problem()
+
+
 def test_a_file_that_turns_bad_keeps_its_last_good_version(node: Node) -> None:
     """A slip of the editor never ends a run, and a repaired file goes on."""
     path = node.write(cpu_m=500)

@@ -248,6 +248,21 @@ def test_what_is_not_one_json_object_is_refused(text: str | bytes) -> None:
     assert "JSON" in refused(text)
 
 
+@pytest.mark.parametrize("depth", [3, 977, 990])
+@pytest.mark.parametrize("key", ["devices", "job_id", "no such key"])
+def test_a_deep_value_is_shown_without_going_down_with_it(key: str, depth: int) -> None:
+    """What the parser can still read, the message must be able to quote."""
+    deep = f"{'[' * depth}1{']' * depth}"
+    assert len(refused(f'{{"{key}":{deep}}}')) < 1000
+
+
+def test_a_thousand_faults_are_told_in_some_lines() -> None:
+    """The log is not the place where a file is printed."""
+    found = problems(ROOT, **{f"key{number}": 1 for number in range(1000)})
+    assert found[-1] == "and 980 more"
+    assert len(found) == 21
+
+
 def test_an_oversized_file_is_refused() -> None:
     """Nobody can make the agent parse megabytes."""
     assert "more than" in refused(b" " * (MAX_BYTES + 1))
