@@ -166,9 +166,15 @@ class Reader:
         """What was wrong with the values that were asked for; nothing about the others."""
         return self._problems
 
-    def problems(self, reserved: Iterable[str] = (CONFIG_VARIABLE,)) -> Sequence[str]:
+    def problems(self) -> Sequence[str]:
         """Everything found wrong so far, unknown sections, keys and variables included."""
-        return [*self._problems, *self._unknown(), *self._unknown_variables(set(reserved))]
+        from agent.variables import unknown_variables  # noqa: PLC0415  not for `exec`
+
+        return [
+            *self._problems,
+            *self._unknown(),
+            *unknown_variables(self._environ, self._asked),
+        ]
 
     def _take(self, section: str, key: str) -> tuple[str, Toml]:
         self._asked.setdefault(section, []).append(key)
@@ -184,14 +190,6 @@ class Reader:
                 continue
             for key in values.keys() - set(self._asked[section]):
                 yield f"[{section}] {key}: unknown key{_hint(key, self._asked[section])}"
-
-    def _unknown_variables(self, reserved: set[str]) -> Iterable[str]:
-        for section, keys in self._asked.items():
-            start = f"{PREFIX}{section}_".upper()
-            known = [start + key.upper() for key in keys]
-            for name in self._environ:
-                if name.startswith(start) and name not in known and name not in reserved:
-                    yield f"{name}: unknown variable{_hint(name, known)}"
 
 
 def ask_jobs_dir(reader: Reader) -> str:

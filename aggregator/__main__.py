@@ -13,12 +13,9 @@ from aggregator import log
 from aggregator.errors import NodemeterError
 from aggregator.notify import Notifier
 from aggregator.serve import serve
-from aggregator.settings import Settings, load_settings
+from aggregator.settings import EMBEDDED, Settings, find_config, load_settings
 from aggregator.store.embedded import ensure_server
 from aggregator.store.migrate import migrate
-from aggregator.store.pool import conninfo
-
-EMBEDDED: Final = "embedded"
 
 _EXAMPLES: Final = """\
 examples:
@@ -45,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(options.config, os.environ)
         if options.check_config or options.command == "check-config":
-            _check(settings)
+            source = options.config or find_config(os.environ) or "no file; the defaults"
+            print(f"the configuration is valid ({source})")
         else:
             log.configure(settings.log.level)
             _run(settings, str(options.command))
@@ -75,12 +73,6 @@ def _run(settings: Settings, command: str) -> None:
                     database_is_running=server.is_running,
                 )
             )
-
-
-def _check(settings: Settings) -> None:
-    if settings.database.url != EMBEDDED:
-        conninfo(settings.database.url)
-    print("the configuration is valid")
 
 
 def _parser() -> argparse.ArgumentParser:

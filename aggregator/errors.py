@@ -60,10 +60,7 @@ class DatabaseUrlError(DatabaseError):
 
     def __init__(self, url: str) -> None:
         """Show the form that is expected; not libpq's words, which quote the password."""
-        super().__init__(
-            f'[database] url {redact(url)!r} is neither "embedded" nor a URL of the form '
-            "postgresql://user:password@host:port/database"
-        )
+        super().__init__(f"[database] url: {expected_url(url)}")
 
 
 class DatabaseUnreachableError(DatabaseError):
@@ -186,6 +183,14 @@ class MigrationFailedError(DatabaseError):
     def __init__(self, name: str, detail: str) -> None:
         """Name the migration and what the database said."""
         super().__init__(f"migration {name} failed and was rolled back: {detail}")
+
+
+def expected_url(url: str) -> str:
+    """Say what a URL should have been, and what it is but for its password."""
+    return (
+        f'{redact(url)!r} is neither "embedded" nor a URL of the form '
+        "postgresql://user:password@host:port/database"
+    )
 
 
 def redact(url: str) -> str:

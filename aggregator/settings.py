@@ -1,25 +1,30 @@
 """The aggregator's configuration: TOML, overridden by NODEMETER_<SECTION>_<KEY>.
 
 Every fault is found before any is reported. An unknown section or key is a fault that
-lists the known ones. In the environment only our own sections are looked at: the
-agent's variables may stand beside them.
+lists the known ones, and so is a variable that nobody reads (see `variables`).
 """
 
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
-from aggregator.errors import SettingsError
+from aggregator.errors import SettingsError, expected_url
+from aggregator.variables import (
+    CONFIG_VARIABLE,
+    STATE_DIR_VARIABLE,
+    unknown_variables,
+    variable,
+)
 
-ENVIRONMENT_PREFIX = "NODEMETER_"
-CONFIG_VARIABLE = "NODEMETER_AGGREGATOR_CONFIG"
-STATE_DIR_VARIABLE = "NODEMETER_STATE_DIR"
+EMBEDDED: Final = "embedded"
 SYSTEM_CONFIG = Path("/etc/nodemeter/aggregator.toml")
 
 Currency: TypeAlias = Literal[
@@ -50,11 +55,21 @@ class Section(BaseModel):
 class DatabaseSettings(Section):
     """Where everything is stored."""
 
-    url: str = "embedded"
+    url: str = EMBEDDED
     """`postgresql://…`, or `embedded`: a TimescaleDB that the aggregator starts itself."""
     state_dir: Path = Path("/var/lib/nodemeter")
     """Where the embedded database keeps its data."""
     pool_size: int = Field(default=8, ge=4, le=100)
+
+    @field_validator("url")
+    @classmethod
+    def _url_that_libpq_takes(cls, url: str) -> str:
+        if url != EMBEDDED:
+            try:
+                conninfo_to_dict(url)
+            except ProgrammingError as error:
+                raise ValueError(expected_url(url)) from error
+        return url
 
 
 class HttpSettings(Section):
@@ -144,6 +159,17 @@ class Settings(Section):
     log: LogSettings = LogSettings()
 
 
+def _keys(section: str) -> Sequence[str]:
+    kind = Settings.model_fields[section].annotation
+    if not isinstance(kind, type) or not issubclass(kind, Section):
+        raise TypeError(f"[{section}] is no table")
+    return tuple(kind.model_fields)
+
+
+SECTIONS = {section: _keys(section) for section in Settings.model_fields}
+"""The keys of each section."""
+
+
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """Read `path`, or the first file that exists of those searched, and the environment.
 
@@ -152,7 +178,8 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     file = path or find_config(environ)
     values = _read(file) if file else {}
     source = str(file) if file else "defaults and environment"
-    problems = [*_apply_environment(values, environ)]
+    _apply_environment(values, environ)
+    problems = [*unknown_variables(environ, SECTIONS)]
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -188,21 +215,14 @@ def _read(file: Path) -> dict[str, object]:
         raise SettingsError([f"is not valid TOML: {error}"], str(file)) from error
 
 
-def _apply_environment(values: dict[str, object], environ: Mapping[str, str]) -> Iterator[str]:
-    """Lay the environment over `values`; yield what is wrong with it."""
-    for name, text in sorted(environ.items()):
-        if not name.startswith(ENVIRONMENT_PREFIX):
-            continue
-        section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
-        if section not in Settings.model_fields or not key:
-            continue
-        known = _keys(section)
-        if key not in known:
-            yield f"{name}: unknown; known are {', '.join(_variable(section, k) for k in known)}"
-            continue
-        table = values.setdefault(section, {})
-        if isinstance(table, dict):
-            table[key] = text
+def _apply_environment(values: dict[str, object], environ: Mapping[str, str]) -> None:
+    """Lay the environment over `values`."""
+    for section, keys in SECTIONS.items():
+        for key in keys:
+            text = environ.get(variable(section, key))
+            table = values.get(section, {})
+            if text is not None and isinstance(table, dict):
+                values[section] = {**table, key: text}
 
 
 def _problem(detail: ErrorDetails) -> str:
@@ -212,19 +232,8 @@ def _problem(detail: ErrorDetails) -> str:
         return f"[{location[0]}]: unknown section; known are {', '.join(Settings.model_fields)}"
     where = f"[{location[0]}] {'.'.join(location[1:])}".strip()
     if detail["type"] == "extra_forbidden":
-        return f"{where}: unknown key; known are {', '.join(_keys(location[0]))}"
+        return f"{where}: unknown key; known are {', '.join(SECTIONS[location[0]])}"
     return f"{where}: {detail['msg'].removeprefix('Value error, ')}"
-
-
-def _keys(section: str) -> tuple[str, ...]:
-    kind = Settings.model_fields[section].annotation
-    if not isinstance(kind, type) or not issubclass(kind, Section):
-        raise TypeError(f"[{section}] is no table")
-    return tuple(kind.model_fields)
-
-
-def _variable(section: str, key: str) -> str:
-    return f"{ENVIRONMENT_PREFIX}{section.upper()}_{key.upper()}"
 
 
 def _is_loopback(host: str) -> bool:

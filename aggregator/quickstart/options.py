@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aggregator.errors import NodemeterError, SettingsError
+from aggregator.settings import SECTIONS
+from aggregator.variables import unknown_variables
 
 HOST = "127.0.0.1"
 VARIABLES = ("NODEMETER_HTTP_PORT", "NODEMETER_GRPC_PORT", "NODEMETER_STATE_DIR")
@@ -30,12 +32,12 @@ class Options:
 
 
 def read_options(environ: Mapping[str, str]) -> Options:
-    """Read the three variables of `make run`.
+    """Read the three variables of `make run`; all others are the programs'.
 
     Raises:
         SettingsError: with every fault.
     """
-    problems: list[str] = []
+    problems = [*unknown_variables(environ, SECTIONS)]
     http_port = _port(environ, "NODEMETER_HTTP_PORT", 8080, problems)
     grpc_port = _port(environ, "NODEMETER_GRPC_PORT", 50051, problems)
     if http_port == grpc_port and not problems:

@@ -196,13 +196,16 @@ def test_the_configuration_can_be_checked_without_starting(
     file = tmp_path / "aggregator.toml"
     file.write_text("[http]\nport = 9\n")
     assert main([*arguments, "--config", str(file)]) == 0
-    assert "valid" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"the configuration is valid ({file})\n"
     file.write_text("[http]\nprot = 9\n")
     assert main([*arguments, "--config", str(file)]) == 1
     assert "[http] prot: unknown key" in capsys.readouterr().err
-    file.write_text('[database]\nurl = "embeded"\n')
+    file.write_text('[database]\nurl = "embeded"\n[http]\nprot = 9\n')
     assert main([*arguments, "--config", str(file)]) == 1
-    assert "neither" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"({file})" in said
+    assert "neither" in said
+    assert "[http] prot: unknown key" in said
 
 
 def test_a_call_without_a_command_shows_how(capsys: pytest.CaptureFixture[str]) -> None:

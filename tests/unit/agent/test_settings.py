@@ -81,6 +81,33 @@ def test_an_unknown_variable_of_a_known_section_is_an_error(tmp_path: Path) -> N
     assert "NODEMETER_NODE_NAME" in problem
 
 
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("NODEMETER_UPLNK_TARGET", "NODEMETER_UPLINK_TARGET"),
+        ("NODEMETER_HTP_PORT", "NODEMETER_HTTP_PORT"),
+        ("NODEMETER_STATEDIR", "NODEMETER_STATE_DIR"),
+    ],
+)
+def test_a_variable_of_no_section_is_an_error(tmp_path: Path, name: str, nearest: str) -> None:
+    """It names the nearest, of our sections and of the aggregator's."""
+    (problem,) = problems(tmp_path, "", **{name: "x"})
+    assert problem.startswith(f"{name}: unknown variable; did you mean {nearest}? ")
+
+
+def test_a_service_called_nodemeter_does_not_stop_its_pods(tmp_path: Path) -> None:
+    """Kubernetes sets these for every service of the namespace."""
+    load(
+        tmp_path,
+        "",
+        NODEMETER_SERVICE_HOST="10.0.0.1",
+        NODEMETER_SERVICE_PORT_HTTP="8080",
+        NODEMETER_PORT="tcp://10.0.0.1:8080",
+        NODEMETER_AGENT_PORT="tcp://10.0.0.1:8080",
+        NODEMETER_PORT_8080_TCP_PROTO="tcp",
+    )
+
+
 def test_the_variables_of_make_run_and_of_the_aggregator_are_not_ours(tmp_path: Path) -> None:
     """Contract names that other programs read are neither refused nor misread."""
     settings = load(

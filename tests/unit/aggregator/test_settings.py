@@ -65,6 +65,8 @@ def test_every_fault_is_in_one_report(tmp_path: Path) -> None:
         host = "0.0.0.0"
         [retention]
         usage_days = 0
+        [database]
+        url = "mysql://u:secret@db/x"
     """
     found = "\n".join(problems(tmp_path, text, {"NODEMETER_LOG_LEVLE": "info"}))
     assert "[htpt]: unknown section; known are database, http, grpc" in found
@@ -72,7 +74,9 @@ def test_every_fault_is_in_one_report(tmp_path: Path) -> None:
     assert "[http] port: " in found
     assert "[grpc] host: 0.0.0.0 is not a loopback address" in found
     assert "[retention] usage_days: " in found
-    assert "NODEMETER_LOG_LEVLE: unknown; known are NODEMETER_LOG_LEVEL" in found
+    assert "[database] url: 'mysql://u:***@db/x' is neither \"embedded\" nor a URL" in found
+    assert "NODEMETER_LOG_LEVLE: unknown variable; did you mean NODEMETER_LOG_LEVEL?" in found
+    assert "secret" not in found
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
@@ -95,9 +99,39 @@ def test_other_programs_variables_are_let_be(tmp_path: Path) -> None:
         "NODEMETER_STATE_DIR": "/x",
         "NODEMETER_AGGREGATOR_CONFIG": "/x",
         "NODEMETER_URL": "http://x",
-        "NODEMETER_": "x",
-        "NODEMETER_HTTP": "x",
+        "NODEMETER_TOKEN": "x",
+        "NODEMETER_JOB_ID": "x",
         "PATH": "/bin",
+    }
+    assert load(tmp_path, "", environ) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("NODEMETER_HTTPS_PORT", "NODEMETER_HTTP_PORT"),
+        ("NODEMETER_HTP_PORT", "NODEMETER_HTTP_PORT"),
+        ("NODEMETER_GRPC_PROT", "NODEMETER_GRPC_PORT"),
+        ("NODEMETER_STATEDIR", "NODEMETER_STATE_DIR"),
+        ("NODEMETER_UPLNK_TARGET", "NODEMETER_UPLINK_TARGET"),
+        ("NODEMETER_HTTP", "NODEMETER_HTTP_PORT"),
+    ],
+)
+def test_a_variable_that_nobody_reads_is_a_fault(tmp_path: Path, name: str, nearest: str) -> None:
+    """It names the nearest, of our sections and of the agent's."""
+    (fault,) = problems(tmp_path, "", {name: "3"})
+    assert fault.startswith(f"{name}: unknown variable; did you mean {nearest}? ")
+
+
+def test_a_service_called_nodemeter_does_not_stop_its_pods(tmp_path: Path) -> None:
+    """Kubernetes sets these for every service of the namespace."""
+    environ = {
+        "NODEMETER_SERVICE_HOST": "10.0.0.1",
+        "NODEMETER_SERVICE_PORT_HTTP": "8080",
+        "NODEMETER_PORT": "tcp://10.0.0.1:8080",
+        "NODEMETER_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+        "NODEMETER_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "NODEMETER_AGGREGATOR_PORT": "tcp://10.0.0.1:50051",
     }
     assert load(tmp_path, "", environ) == Settings()
 

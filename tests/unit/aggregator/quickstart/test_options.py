@@ -54,6 +54,15 @@ def test_every_fault_is_in_one_report() -> None:
     assert "NODEMETER_GRPC_PORT: '65536'" in str(caught.value)
 
 
+def test_a_misspelt_variable_is_an_error_and_not_the_default() -> None:
+    """Ours, or one of the programs that we start."""
+    with pytest.raises(SettingsError, match=r"NODEMETER_HTP_PORT.*mean NODEMETER_HTTP_PORT\?"):
+        read_options({"NODEMETER_HTP_PORT": "1"})
+    with pytest.raises(SettingsError, match=r"NODEMETER_LOG_LEVLE.*mean NODEMETER_LOG_LEVEL\?"):
+        read_options({"NODEMETER_LOG_LEVLE": "debug"})
+    read_options({"NODEMETER_LOG_LEVEL": "debug", "NODEMETER_NODE_NAME": "n1"})
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "80.5", " 80", "٨٠"])
 def test_what_is_no_port_is_refused(text: str) -> None:
     """Also what Python would take for a number."""
