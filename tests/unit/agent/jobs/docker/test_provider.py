@@ -4,15 +4,17 @@ import os
 import pwd
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from agent.cgroups import find_hierarchies
 from agent.errors import ProviderError
 from agent.jobs.docker import GRACE_MS, DockerProvider, open_docker_provider
 from agent.jobs.docker.identities import LIST_EVERY_MS
 from agent.model import ResourceType, Run
 from tests.unit.agent.cgrouptrees import CgroupTree
-from tests.unit.agent.conftest import wait_until
+from tests.unit.agent.conftest import CGROUP_ROOT, wait_until
 from tests.unit.agent.jobs.contexts import NOW_MS, Machine
 from tests.unit.agent.jobs.docker.engines import (
     Engine,
@@ -484,3 +486,38 @@ def _answers(node: Node) -> bool:
         return bool(node.runs())
     except ProviderError:
         return False
+
+
+def test_a_real_cgroup_of_a_container(engine: Engine, tmp_path: Path) -> None:
+    """This kernel's own: heard at mkdir, its limit read, ended at rmdir, never by the engine."""
+    hierarchies = find_hierarchies(CGROUP_ROOT)
+    mounts = [hierarchies.v1[name] for name in ("cpuacct", "memory") if name in hierarchies.v1]
+    mounts = mounts or ([hierarchies.v2] if hierarchies.v2 else [])
+    if not mounts or not all(os.access(mount, os.W_OK) for mount in mounts):
+        pytest.skip("no cgroup can be made here")
+    parent = f"/nodemeter-test-{uuid4().hex[:8]}.slice"
+    folders = [Path(f"{mount}{parent}/docker-{A}.scope") for mount in mounts]
+    for folder in folders:
+        folder.parent.mkdir()
+    machine = Machine(CgroupTree(tmp_path / "unused", "v2"), "")
+    machine.tree.root = Path(CGROUP_ROOT)
+    machine.restart()
+    machine.settings = f'[cgroup]\nroot = "{CGROUP_ROOT}"\n[docker]\nsockets = ["{engine.path}"]\n'
+    engine.run(A)
+    node = Node(machine)
+    try:
+        with machine.hearing():
+            assert node.runs() == {}
+            for folder in reversed(folders):
+                folder.mkdir()
+            wait_until(lambda: A in engine.inspected())
+            run = node.run(A)
+            assert (run.cgroup, run.started_at_ms) == (f"{parent}/docker-{A}.scope", NOW_MS)
+            machine.now_ms += 5_000
+            for folder in folders:
+                folder.rmdir()
+            wait_until(lambda: node.runs()[A].ended_at_ms == NOW_MS + 5_000)
+    finally:
+        for path in [*folders, *(folder.parent for folder in folders)]:
+            if path.exists():
+                path.rmdir()
