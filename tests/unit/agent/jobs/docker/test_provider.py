@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -27,6 +28,7 @@ from tests.unit.agent.jobs.docker.engines import (
 CPU, MEM = ResourceType.CPU, ResourceType.MEM
 A, B = "a1" * 32, "b2" * 32
 STARTED_MS = 1_770_346_800_123
+_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def docker(id_: str) -> str:
@@ -59,7 +61,8 @@ class Node:
 
     def runs(self) -> dict[str, Run]:
         """By container, whatever the job's id is."""
-        return {run.key.split("-")[1][:64]: run for run in self.provider.runs()}
+        runs = self.provider.runs()
+        return {match[0]: run for run in runs if (match := _ID.search(run.key))}
 
     def run(self, id_: str) -> Run:
         """This container's run, as soon as there is one."""
