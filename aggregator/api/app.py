@@ -1,7 +1,6 @@
 """Puts the HTTP side together: the table of routes, and what happens around each of them."""
 
 import logging
-from collections.abc import Iterable
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -24,6 +23,7 @@ from aggregator.api.native import routes as native
 from aggregator.api.openapi import document
 from aggregator.api.parse import LARGE_BODY
 from aggregator.api.route import DATABASE, METRICS, Route
+from aggregator.api.router import add_routes
 from aggregator.billing.database import Database
 from aggregator.metrics import Metrics
 from aggregator.settings import Settings
@@ -55,7 +55,7 @@ def build_app(settings: Settings, pool: Pool, metrics: Metrics) -> web.Applicati
     app[DOCUMENT] = document(ALL_ROUTES)
     app[ROUTES] = {route.handler: route for route in ALL_ROUTES}
     app.on_response_prepare.append(set_headers)
-    _add_routes(app, ALL_ROUTES)
+    add_routes(app, ALL_ROUTES)
     return app
 
 
@@ -71,15 +71,6 @@ def build_runner(app: web.Application) -> web.AppRunner:
         lingering_time=_LINGER_SECONDS,
         shutdown_timeout=_SHUTDOWN_SECONDS,
     )
-
-
-def _add_routes(app: web.Application, routes: Iterable[Route]) -> None:
-    resources: dict[str, web.Resource] = {}
-    for route in routes:
-        pattern = route.pattern
-        if pattern not in resources:
-            resources[pattern] = app.router.add_resource(pattern)
-        resources[pattern].add_route(route.method, route.handler)
 
 
 def _server_log() -> logging.Logger:

@@ -39,7 +39,8 @@ async def test_the_document_is_of_the_routes(pool: Pool, api: Api) -> None:
     declared = {(route.method, route.path) for route in ALL_ROUTES if route.is_documented}
     assert described == declared
     app = build_app(Settings(), pool, Metrics())
-    assert len(app.router.routes()) == len(ALL_ROUTES)
+    served = [route for route in app.router.routes() if route.method != "*"]  # which is errors
+    assert len(served) == len(ALL_ROUTES)
     names = [
         operation["operationId"]
         for item in document["paths"].values()

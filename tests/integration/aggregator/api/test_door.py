@@ -133,6 +133,24 @@ async def test_an_unknown_path_is_404_as_a_problem(api: Api) -> None:
         assert (answer.status, answer.json()["status"]) == (404, 404), path
 
 
+async def test_an_expectation_is_met_or_ignored(api: Api) -> None:
+    """Whatever it says, on whatever path; a client that waits is told to go on."""
+    end = b"Host: localhost\r\nConnection: close\r\nContent-Length: 2\r\n"
+    end += b"Content-Type: application/json\r\n\r\n{}"
+    for line, status in (
+        (b"GET /api/Bills", b"200"),
+        (b"POST /api/Ratios", b"400"),
+        (b"PUT /api/Ratios", b"405"),
+        (b"GET /nowhere", b"404"),
+        (b"GET /docs/nowhere", b"404"),
+    ):
+        for expected in (b"\xff", b"tea", b""):
+            head = line + b" HTTP/1.1\r\nExpect: " + expected + b"\r\n"
+            assert (await api.raw(head + end))[9:12] == status, head
+        answer = await api.raw(line + b" HTTP/1.1\r\nExpect: 100-Continue\r\n" + end)
+        assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 " + status), line
+
+
 async def test_every_answer_carries_the_same_protection(api: Api) -> None:
     """Whatever its status."""
     for path in ("/api/Bills", "/nowhere", "/api/Bills?userId=x", "/healthz"):
