@@ -53,8 +53,8 @@ def gpus_by_number(count: int) -> tuple[DeviceShare, ...]:
 
 
 def device_file(path: str) -> DeviceShare | None:
-    """The device that a file in /dev is: `/dev/nvidia0`, `/dev/davinci0`; None = no such one."""
-    match = re.fullmatch(r"/dev/(nvidia|v?davinci)([0-9]{1,6})", path)
+    """The device that a file in /dev is, such as `/dev/nvidia0`; None = no such one."""
+    match = re.fullmatch(r"/dev/(nvidia|v?davinci|accel/accel)([0-9]{1,6})", path)
     if match is None:
         return None
     is_gpu = match[1] == "nvidia"

@@ -81,6 +81,7 @@ class DockerProvider:
         found = {cgroup.key: cgroup for cgroup in self._followed.found()}
         for key, cgroup in found.items():
             self._look(key, cgroup, now_ms)
+        self._identities.forget_all_but(found.keys())
         self._ask()
         judged = [self._judge(self._units[key], cgroup, now_ms) for key, cgroup in found.items()]
         self._forget(unit.key for unit in self._units.values() if unit.is_lost)

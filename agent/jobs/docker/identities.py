@@ -45,6 +45,7 @@ class Identities:
         self._lock = threading.Lock()
         self._wanted: dict[str, _Wanted] = {}
         self._known: dict[str, Container | None] = {}
+        self._stray: set[str] = set()
         self._listed_at_ms: int | None = None
         self._running: Mapping[str, str] = {}  # of the last list: name by id
         self.failed: dict[str, str] = {}  # why no engine could say this one's
@@ -72,6 +73,13 @@ class Identities:
     def get(self, key: str) -> Container | None:
         """What they said; None = nothing yet, or that none of them has it."""
         return self._known.get(key)
+
+    def forget_all_but(self, keys: Collection[str]) -> None:
+        """Let go of whom nobody has found twice in a row: a name that was soon another one."""
+        with self._lock:
+            stray = {*self._wanted, *self._known}.difference(keys)
+        self.forget(stray & self._stray)
+        self._stray = stray
 
     def forget(self, keys: Collection[str]) -> None:
         """Let go of what was kept for these."""

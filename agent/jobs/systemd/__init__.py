@@ -50,6 +50,7 @@ class SystemdProvider:
         self._reader = LimitReader(hierarchies)
         self._limits: dict[str, Limits] = {}  # by a cgroup's key, as heard last
         self._units: dict[str, _Unit] = {}  # by a cgroup's key
+        self._stray: set[str] = set()
         self._starts = Starts(context.cgroups, context.now_ms)
         places = [place for pattern in self._patterns for place in pattern.places()]
         self._followed = context.cgroups.follow(places, self._hear) if places else None
@@ -68,6 +69,7 @@ class SystemdProvider:
         self._context.cgroups.scan()
         found = {cgroup.key: cgroup for cgroup in self._followed.found()}
         self._meet(found)
+        self._drop_strays(found)
         young_ms = self._context.now_ms() - _YOUNG_MS
         judged = [self._judge(self._units[key], cgroup, young_ms) for key, cgroup in found.items()]
         self._forget(unit.key for unit in self._units.values() if unit.is_lost)
@@ -103,6 +105,12 @@ class SystemdProvider:
         for key, cgroup in found.items():
             if key not in self._units:
                 self._units[key] = _Unit(cgroup, run_key(self.name, cgroup), paths)
+
+    def _drop_strays(self, found: Mapping[str, FoundCgroup]) -> None:
+        """Forget who was heard, but found by another name: nobody knows it twice in a row."""
+        stray = set(self._limits).difference(found)
+        self._forget(stray & self._stray)
+        self._stray = stray
 
     def _judge(self, unit: "_Unit", cgroup: FoundCgroup, young_ms: int) -> Run | None:
         """The run as it is now, the same object where nothing has changed; None = not yet."""

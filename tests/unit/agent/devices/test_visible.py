@@ -86,6 +86,7 @@ def test_a_number_of_gpus_is_the_first_ones() -> None:
         ("/dev/nvidia3", GPU, "minor:3"),
         ("/dev/davinci7", NPU, "phy:7"),
         ("/dev/vdavinci100", NPU, "phy:100"),
+        ("/dev/accel/accel0", NPU, "phy:0"),
     ],
 )
 def test_device_files(path: str, type_: ResourceType, name: str) -> None:

@@ -462,6 +462,27 @@ def test_a_list_that_cannot_be_used_is_a_problem_and_no_failure(
     assert "it is no list" in node.problem()
 
 
+def test_a_container_that_was_heard_by_another_name_leaves_nothing(
+    tmp_path: Path, engine: Engine
+) -> None:
+    """Its scope in v2 is made a moment before the one in v1, by which it is known for good."""
+    tree = CgroupTree(tmp_path / "cgroup", "both")
+    tree.make("/system.slice")
+    (tmp_path / "cgroup/unified/system.slice").mkdir()
+    machine = Machine(tree, f'[docker]\nsockets = ["{engine.path}"]\n')
+    node = Node(machine)
+    engine.run(A)
+    with machine.hearing():
+        node.runs()
+        (tmp_path / f"cgroup/unified{docker(A)}").mkdir()
+        wait_until(lambda: node.provider._identities._known)
+        tree.make(docker(A))
+        wait_until(lambda: len(node.provider._identities._known) == 2)
+    for _ in range(2):
+        node.runs()
+    assert len(node.provider._identities._known) == len(node.runs()) == 1
+
+
 def test_a_saved_tree_is_read_without_an_engine(machine: Machine, engine: Engine) -> None:
     """Of another machine's containers this machine's engine knows nothing."""
     engine.run(A)

@@ -176,6 +176,24 @@ def test_a_unit_between_two_looks_keeps_its_quotas(tmp_path: Path) -> None:
     assert (run.started_at_ms, run.ended_at_ms) == (NOW_MS, NOW_MS + 300)
 
 
+def test_a_unit_that_was_heard_by_another_name_leaves_nothing(tmp_path: Path) -> None:
+    """systemd makes it in v2 first; what was read of that one is forgotten with its name."""
+    tree = CgroupTree(tmp_path, "both")
+    tree.make("/jobs.slice")
+    (tmp_path / "unified/jobs.slice").mkdir()
+    machine = Machine(tree, SETTINGS)
+    provider = open_systemd_provider(machine.context())
+    with machine.hearing():
+        (tmp_path / f"unified{JOB}").mkdir()
+        wait_until(lambda: provider._limits)
+        tree.make(JOB)
+        wait_until(lambda: len(provider._limits) == 2)
+    machine.now_ms += 1_000
+    for _ in range(2):
+        provider.runs()
+    assert len(provider._limits) == len(provider.runs()) == 1
+
+
 def test_a_unit_in_a_job_is_a_part_of_it(machine: Machine) -> None:
     """Its counters are in those of the outer one already; the patterns are to be narrowed."""
     machine.settings = machine.settings.replace('"train@*', '"jobs.slice", "train@*')
