@@ -166,8 +166,7 @@ class SlurmProvider:
         accounted = self._followed.found()
         if self._unaccounted is None:
             return {cgroup.key: cgroup for cgroup in accounted}
-        paths = {cgroup.path for cgroup in accounted}
-        others = self._unaccounted.found(paths, now_ms)
+        others = self._unaccounted.found(accounted, now_ms)
         counted = [each for each in accounted if not self._unaccounted.has_taken(each.path)]
         return {cgroup.key: cgroup for cgroup in (*counted, *others)}
 

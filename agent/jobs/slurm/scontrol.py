@@ -17,6 +17,7 @@ TIMEOUT_SECONDS = 15.0
 _MAX_BYTES = 4 << 20
 _UNKNOWN = b"Invalid job id"
 _FIELDS = ("UserId", "Account", "Partition", "StartTime", "NumNodes")
+_REQUESTS = ("MinMemoryNode", "MinMemoryCPU", "MinMemoryGRES")
 
 _USER = re.compile(r"(.*)\(([0-9]{1,10})\)")
 _DETAIL = re.compile(r"\sNodes=(\S+) CPU_IDs=(\S*) Mem=(\S*) GRES=(\S*)")
@@ -75,6 +76,7 @@ def read_job(text: str, job: str, node: str | None) -> Facts | None:
     if user is None:
         return None
     cpu_ids, memory, gres = _detail_of(line, node) or (None, None, None)
+    cpus = _count_of(cpu_ids or "")
     return Facts(
         job_id=line.removeprefix("JobId=").partition(" ")[0],
         job_name=line.partition(" JobName=")[2].partition(" UserId=")[0],
@@ -83,11 +85,20 @@ def read_job(text: str, job: str, node: str | None) -> Facts | None:
         account=_field(line, "Account"),
         partition=_field(line, "Partition"),
         node=node,
-        cpus=_count_of(cpu_ids or ""),
-        mem_kib=memory_kib(memory or ""),
+        cpus=cpus,
+        mem_kib=memory_kib(memory or "") or _requested_kib(line, cpus),
         gpus=None if gres is None else tuple(_gpus_of(gres)),
         started_ms=_instant_ms(_field(line, "StartTime")),
     )
+
+
+def _requested_kib(line: str, cpus: int | None) -> int | None:
+    """What was asked for, where Slurm does not give out memory and so allocates none."""
+    if sum(line.count(f" {name}=") for name in _REQUESTS) != 1:
+        return None
+    by_node = memory_kib(_field(line, "MinMemoryNode") or "")
+    by_cpu = memory_kib(_field(line, "MinMemoryCPU") or "")
+    return by_cpu * cpus if by_cpu is not None and cpus is not None else by_node
 
 
 def _is_about(line: str, job: str) -> bool:

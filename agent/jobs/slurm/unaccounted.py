@@ -11,7 +11,7 @@ A cgroup that is there for a moment only, before or after the one that counts, i
 # ruff: noqa: PTH208
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from agent.cgroups import Hierarchies
@@ -45,10 +45,11 @@ class Unaccounted:
         self._walked: set[str] = set()  # keys of those that no event told of
         self._paths: frozenset[str] = frozenset()  # of those that live
 
-    def found(self, accounted: Collection[str], now_ms: int) -> Sequence[FoundCgroup]:
-        """Those that are not among the paths which are accounted for."""
+    def found(self, counted: Iterable[FoundCgroup], now_ms: int) -> Sequence[FoundCgroup]:
+        """Those that are not among the ones which count; none where Slurm makes such ones."""
         is_first, self._is_first = self._is_first, False
-        if (accounted and not self._taken) or not self._begin():
+        accounted = {cgroup.path: cgroup.ended_at_ms is None for cgroup in counted}
+        if (any(accounted.values()) and not self._taken) or not self._begin():
             return ()
         assert self._watch is not None
         assert self._followed is not None

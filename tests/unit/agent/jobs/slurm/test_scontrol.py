@@ -81,8 +81,28 @@ def test_only_what_the_job_has_on_this_node_counts() -> None:
     assert third
     assert other
     assert (first.cpus, first.mem_kib) == (5, 100 * 1024)
-    assert (third.cpus, third.mem_kib) == (1, 0)
-    assert (other.cpus, other.mem_kib, other.gpus) == (None, None, None)
+    assert (third.cpus, third.mem_kib) == (1, 200 * 1024)  # MinMemoryNode
+    assert (other.cpus, other.gpus) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("request_", "kib"),
+    [
+        ("MinMemoryNode=50M", 50 * 1024),
+        ("MinMemoryCPU=10M", 20 * 1024),
+        ("MinMemoryNode=0", 0),
+        ("MinMemoryNode=1 MinMemoryNode=2", None),
+        ("", None),
+    ],
+)
+def test_memory_that_slurm_does_not_give_out_is_what_was_asked_for(
+    request_: str, kib: int | None
+) -> None:
+    """With SelectTypeParameters=CR_CPU a job has its limit, and `Mem=0`."""
+    text = answer(detail="Nodes=n1 CPU_IDs=0-1 Mem=0 GRES=")
+    facts = read_job(text.replace("MinMemoryNode=200M", request_), "3", "n1")
+    assert facts
+    assert facts.mem_kib == kib
 
 
 def test_without_a_name_for_this_node_a_single_one_is_it() -> None:
@@ -113,7 +133,7 @@ def test_a_name_that_looks_like_an_allocation_spoils_that() -> None:
     """Whose job it is remains certain."""
     facts = read_job(answer(name="x Nodes=n[1-9] CPU_IDs=0 Mem=1 GRES="), "3", "n1")
     assert facts
-    assert (facts.uid, facts.cpus, facts.mem_kib, facts.gpus) == (1001, None, None, None)
+    assert (facts.uid, facts.cpus, facts.gpus) == (1001, None, None)
 
 
 def test_a_name_with_spaces_is_taken_whole() -> None:

@@ -112,3 +112,16 @@ def test_a_counting_cgroup_that_comes_late_changes_nothing(v1_node: SlurmNode) -
     v1_node.remove(path)
     wait_until(lambda: any(each.ended_at_ms for each in provider.runs()))
     assert run.key in {each.key for each in provider.runs() if each.ended_at_ms}
+
+
+def test_an_end_that_nobody_settled_yet_hides_no_other_job(v1_node: SlurmNode) -> None:
+    """Slurm may have been told to count, and then not to any more."""
+    provider = v1_node.provider()
+    counted = start(v1_node, (*LIMITED, "cpuacct"))
+    known(provider)
+    v1_node.remove(counted)
+    provider.runs()
+    start(v1_node, LIMITED, job="8", pid=108)
+    provider.runs()
+    v1_node.now_ms += 3_000
+    assert {run.job_id for run in known(provider, 2)} == {"7", "8"}
