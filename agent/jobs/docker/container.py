@@ -23,11 +23,13 @@ from agent.devices.visible import (
 )
 from agent.jobs.jobfile import MAX_CPU_M
 from agent.jobs.limits import Quotas, cpu_m_of, mem_kib_of
+from agent.jobs.terms import bill_text
 from agent.model import DeviceShare, ResourceType
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 _Object: TypeAlias = "dict[str, Json]"
 
+_ID = re.compile(r"[0-9a-f]{64}")
 _POD = "io.kubernetes.pod.uid"
 _RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)\d*(Z|[+-]\d\d:\d\d)", re.ASCII)
@@ -92,8 +94,8 @@ def parse_running(body: bytes) -> Mapping[str, str]:
     running: dict[str, str] = {}
     for item in map(_object, items):
         id_, names = _text(item.get("Id")), _texts(item.get("Names"))
-        if id_ and _POD not in _labels(item.get("Labels")):
-            running[id_] = names[0].removeprefix("/") if names else ""
+        if _ID.fullmatch(id_) and _POD not in _labels(item.get("Labels")):
+            running[id_] = bill_text(names[0].removeprefix("/")) if names else ""
     return running
 
 

@@ -3,17 +3,19 @@
 import os
 import pwd
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from agent.cgroups import find_hierarchies
+from agent.config import Reader
 from agent.errors import ProviderError
 from agent.jobs.docker import GRACE_MS, DockerProvider, open_docker_provider
-from agent.jobs.docker.identities import LIST_EVERY_MS
+from agent.jobs.docker.identities import LIST_EVERY_MS, Identities
 from agent.model import ResourceType, Run
+from agent.sections.docker import ask_docker
 from tests.unit.agent.cgrouptrees import CgroupTree
 from tests.unit.agent.conftest import CGROUP_ROOT, wait_until
 from tests.unit.agent.jobs.contexts import NOW_MS, Machine
@@ -505,6 +507,10 @@ def test_settling_unknown_runs_is_harmless(machine: Machine, engine: Engine) -> 
     assert node.runs() == {A: run}
 
 
+def _always(paths: list[str]) -> Callable[[Identities], list[str]]:
+    return lambda _identities: paths
+
+
 def _answers(node: Node) -> bool:
     try:
         return bool(node.runs())
@@ -545,3 +551,39 @@ def test_a_real_cgroup_of_a_container(engine: Engine, tmp_path: Path) -> None:
         for path in [*folders, *(folder.parent for folder in folders)]:
             if path.exists():
                 path.rmdir()
+
+
+@pytest.mark.parametrize("parent", ["jobs", "/jobs/", "/", "/a/../b", ""])
+def test_a_parent_that_is_no_cgroup_is_refused(parent: str) -> None:
+    """With an example of a right one."""
+    reader = Reader({"docker": {"parents": [parent]}}, {})
+    ask_docker(reader)
+    (problem,) = reader.problems()
+    assert "must be a cgroup such as /jobs/gpu" in problem
+
+
+def test_a_socket_that_vanishes_while_it_is_looked_at_is_an_engine_that_went(
+    machine: Machine, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its directory was listed a moment before."""
+    gone = [f"{engine.path}.gone"]
+    monkeypatch.setattr(Identities, "sockets", _always(gone))
+    machine.tree.make(docker(A))
+    with pytest.raises(ProviderError, match=r"gone does not answer: No such file"):
+        Node(machine).runs()
+
+
+def test_a_list_that_is_refused_is_a_problem_and_no_failure(
+    machine: Machine, engine: Engine
+) -> None:
+    """A proxy before the engine that lets inspects through, and no lists."""
+    good = engine.answer
+    engine.reply = lambda connection, target: (good if A in target else status(403))(
+        connection, target
+    )
+    engine.run(A)
+    machine.tree.make(docker(A))
+    node = Node(machine)
+    node.run(A)
+    wait_until(node.provider.problems)
+    assert node.problem().endswith("the engine answers with status 403")
