@@ -15,11 +15,17 @@ CLOCK = SystemTime()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """When the cgroup of a job was made and removed, by the wall clock."""
+    """Between which instants, by the wall clock, the cgroup of a job was made and removed."""
 
     name: str
-    started_ns: int
-    ended_ns: int
+    made_ns: tuple[int, int]
+    removed_ns: tuple[int, int]
+
+    def error_ms(self, length_ms: float) -> float:
+        """How far a length is from what can be true."""
+        least_ms = (self.removed_ns[0] - self.made_ns[1]) / NS_PER_MS
+        most_ms = (self.removed_ns[1] - self.made_ns[0]) / NS_PER_MS
+        return max(0.0, least_ms - length_ms, length_ms - most_ms)
 
 
 def run_jobs(slice_: Path, count: int, seconds: float, seed: int) -> list[Truth]:
@@ -39,19 +45,20 @@ def run_jobs(slice_: Path, count: int, seconds: float, seed: int) -> list[Truth]
 
 
 def _run_job(cgroup: Path, seconds: float) -> Truth:
-    started_ns = CLOCK.wall_ns()
+    before_ns = CLOCK.wall_ns()
     cgroup.mkdir()
+    made_ns = before_ns, CLOCK.wall_ns()
     pid = os.posix_spawn("/bin/sh", ["sh", "-c", _script(cgroup, seconds)], dict(os.environ))
     os.waitpid(pid, 0)
-    ended_ns = CLOCK.wall_ns()
     while True:  # the last process is gone from it some microseconds after its parent knows
+        before_ns = CLOCK.wall_ns()
         try:
             cgroup.rmdir()
         except OSError:
             time.sleep(0.001)
-            ended_ns = CLOCK.wall_ns()
         else:
-            return Truth(name=cgroup.name, started_ns=started_ns, ended_ns=ended_ns)
+            removed_ns = before_ns, CLOCK.wall_ns()
+            return Truth(name=cgroup.name, made_ns=made_ns, removed_ns=removed_ns)
 
 
 def _script(cgroup: Path, seconds: float) -> str:

@@ -16,14 +16,15 @@ import pytest
 from agent.backlog import StoredBatch
 from agent.spool import Spool
 from proto.metering.v1 import metering_pb2 as pb
-from tests.integration.agent.churn import CLOCK, NS_PER_MS, run_jobs
-from tests.unit.agent.test_run import Agent
+from tests.integration.agent.churn import CLOCK, run_jobs
+from tests.unit.agent.test_run import AGENT, Agent
 
 UNIFIED = Path("/sys/fs/cgroup/unified")
 ROOT_USAGE = Path("/sys/fs/cgroup/cpuacct/cpuacct.usage")
 JOBS = int(os.environ.get("CHURN_JOBS", "60"))
 SECONDS = float(os.environ.get("CHURN_SECONDS", "10"))
 TOLERANCE_MS = 20
+NICE = ["nice", "-n", "-10"]  # as systemd/nodemeter-agent.service starts it
 
 
 @pytest.fixture
@@ -41,6 +42,7 @@ class Meter(Agent):
     """An agent that meters the units of one slice."""
 
     slice_name = ""
+    command = [*(NICE if os.geteuid() == 0 else []), *AGENT]
 
     def environ(self) -> dict[str, str]:
         return super().environ() | {
@@ -104,14 +106,12 @@ def test_churn(agent: Meter, slice_: Path) -> None:
     assert agent.stop(signal.SIGTERM) == 0
     high_us = int(ROOT_USAGE.read_text()) // 1000 - first_us
     told = Told(batches_of(agent.state / "spool"))
-    errors = [
-        abs(told.length_ms.get(one.name, 0) - (one.ended_ns - one.started_ns) / NS_PER_MS)
-        for one in truths
-    ]
+    errors = [one.error_ms(told.length_ms.get(one.name, 0)) for one in truths]
+    too_large = sum(error > TOLERANCE_MS for error in errors)
     shown = (
-        f"{len(truths)} jobs: median error {quantiles(errors, n=2)[0]:.1f} ms, "
-        f"largest {max(errors):.1f} ms; node {low_us}..{high_us} us, jobs {told.jobs_us}, "
-        f"others {told.unattributed_us}, excess {told.excess_us}"
+        f"{len(truths)} jobs: median error {quantiles(errors, n=2)[0]:.1f} ms, largest "
+        f"{max(errors):.1f} ms, {too_large} too large; node {low_us}..{high_us} us, jobs "
+        f"{told.jobs_us}, others {told.unattributed_us}, excess {told.excess_us}"
     )
     print(shown)
     assert max(errors) <= TOLERANCE_MS, shown

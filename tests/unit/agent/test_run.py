@@ -20,6 +20,8 @@ AGENT = [sys.executable, "-m", "agent"]
 class Agent:
     """An agent with folders of its own, and nobody at its target."""
 
+    command = AGENT
+
     def __init__(self, directory: Path) -> None:
         self.jobs = directory / "run" / "jobs.d"
         self.state = directory / "state"
@@ -43,7 +45,7 @@ class Agent:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*AGENT, "run"], cwd=ROOT, env=self.environ(), stderr=log
+                [*self.command, "run"], cwd=ROOT, env=self.environ(), stderr=log
             )
         assert self.heard(b"READY=1")
 
@@ -110,7 +112,12 @@ def test_two_agents_do_not_share_a_spool(agent: Agent) -> None:
     """The second one says so and ends with status 1."""
     agent.start()
     done = subprocess.run(
-        [*AGENT, "run"], cwd=ROOT, env=agent.environ(), capture_output=True, text=True, check=False
+        [*self.command, "run"],
+        cwd=ROOT,
+        env=agent.environ(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
@@ -121,7 +128,7 @@ def test_a_directory_that_cannot_be_made_is_a_sentence(agent: Agent) -> None:
     """It says which, why and what to do."""
     environ = agent.environ() | {"NODEMETER_JOBS_DIR": "/proc/none"}
     done = subprocess.run(
-        [*AGENT, "run"], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+        [*self.command, "run"], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert done.stderr.startswith("nodemeter-agent: the jobs directory /proc/none cannot be made")
