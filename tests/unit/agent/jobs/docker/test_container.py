@@ -160,7 +160,7 @@ def test_a_pods_container_says_so() -> None:
 def test_the_list_leaves_pods_out() -> None:
     """Name by id, fit to be shown; what has no id is no container."""
     pod = container("cd" * 32, labels={"io.kubernetes.pod.uid": "u"})
-    nameless = {"Id": "ef" * 32, "Names": []}
+    nameless: Document = {"Id": "ef" * 32, "Names": []}
     body = json.dumps([listed(container(ID, name="/a\n")), listed(pod), "x", nameless, {"Id": "e"}])
     assert parse_running(body.encode()) == {ID: "a\N{REPLACEMENT CHARACTER}", "ef" * 32: ""}
 
