@@ -24,7 +24,7 @@ ROOT_USAGE = Path("/sys/fs/cgroup/cpuacct/cpuacct.usage")
 JOBS = int(os.environ.get("CHURN_JOBS", "60"))
 SECONDS = float(os.environ.get("CHURN_SECONDS", "10"))
 TOLERANCE_MS = 20
-NICE = ["nice", "-n", "-10"]  # as systemd/nodemeter-agent.service starts it
+NICE = ("nice", "-n", "-10")  # as systemd/nodemeter-agent.service starts it
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ class Meter(Agent):
     """An agent that meters the units of one slice."""
 
     slice_name = ""
-    command = [*(NICE if os.geteuid() == 0 else []), *AGENT]
+    command = (*(NICE if os.geteuid() == 0 else ()), *AGENT)
 
     def environ(self) -> dict[str, str]:
         return super().environ() | {

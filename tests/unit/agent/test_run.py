@@ -6,7 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ AGENT = [sys.executable, "-m", "agent"]
 class Agent:
     """An agent with folders of its own, and nobody at its target."""
 
-    command = AGENT
+    command: Sequence[str] = AGENT
 
     def __init__(self, directory: Path) -> None:
         self.jobs = directory / "run" / "jobs.d"
@@ -112,7 +112,7 @@ def test_two_agents_do_not_share_a_spool(agent: Agent) -> None:
     """The second one says so and ends with status 1."""
     agent.start()
     done = subprocess.run(
-        [*self.command, "run"],
+        [*AGENT, "run"],
         cwd=ROOT,
         env=agent.environ(),
         capture_output=True,
@@ -128,7 +128,7 @@ def test_a_directory_that_cannot_be_made_is_a_sentence(agent: Agent) -> None:
     """It says which, why and what to do."""
     environ = agent.environ() | {"NODEMETER_JOBS_DIR": "/proc/none"}
     done = subprocess.run(
-        [*self.command, "run"], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+        [*AGENT, "run"], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert done.stderr.startswith("nodemeter-agent: the jobs directory /proc/none cannot be made")
