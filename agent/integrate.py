@@ -10,6 +10,8 @@ How a reading becomes usage:
 - COUNTER: the delta is what was used since the last reading (since the run began for
   the first), however long that was. A counter that fell began again at zero; but one of
   a process tree only lost sight of something, and counts when it is past its height.
+  The gain of a second one of the same instant belongs to the next interval; after the
+  last one (`finish`) to the window that ends there.
 - AVERAGE: a driver's mean since the last reading, for the `hold_ms` before it at most;
   the last one also holds forward like a level.
 - LEVEL: the trapezoid between two readings at most `hold_ms` apart. Over a longer time
@@ -82,6 +84,7 @@ class Meter:
     value: int = 0  # of the last reading; a counter begins at 0
     read_at_ms: int | None = None
     advanced: int = 0  # effective already recorded for time that the counter has yet to cover
+    slack: int = 0  # what the last interval has allocated and not used, as far as a counter tells
     can_reset: bool = True  # a counter that falls began again
     spans: list[Span] = field(default_factory=list[Span])
 
@@ -132,6 +135,34 @@ def observe(meter: Meter, at_ms: int, reading: Reading, hold_ms: int, blind_ms: 
     meter.advanced = 0
 
 
+def finish(meter: Meter, at_ms: int, reading: Reading, hold_ms: int) -> int:
+    """Account for the last reading of all, where the meter ends.
+
+    A counter may have gained while no time passed since the reading before. That goes into
+    the window that ends there, as far as it is not recorded yet.
+
+    Returns:
+        What no window could take any more, base unit x ms.
+    """
+    observe(meter, at_ms, reading, hold_ms)
+    gain = reading.value - meter.value if meter.kind is reading.kind is _COUNTER else 0
+    if gain <= 0 or at_ms != meter.position_ms or meter.cut_ms > at_ms:
+        return 0
+    if meter.spans:
+        last = _uncut(meter, meter.spans.pop())
+        used, effective = _fit(meter, gain, last.effective - last.used)
+        last = last._replace(used=last.used + used, effective=last.effective + effective)
+        meter.spans.append(last)
+    elif at_ms > meter.window_start_ms:
+        used, effective = _fit(meter, gain, meter.effective - meter.used)
+        meter.used += used
+        meter.effective += effective
+    else:
+        return gain
+    meter.value = reading.value
+    return 0
+
+
 def _observe_counter(meter: Meter, at_ms: int, value: int, observed_ms: int) -> None:
     if value < meter.value and not meter.can_reset:
         value = meter.value
@@ -146,6 +177,31 @@ def _observe_counter(meter: Meter, at_ms: int, value: int, observed_ms: int) -> 
     _account(meter, at_ms, used, effective, observed_ms)
     meter.value = value
     meter.read_at_ms = at_ms
+    meter.slack = effective - used
+
+
+def _fit(meter: Meter, gain: int, room: int) -> tuple[int, int]:
+    """Say by how much `used` and `effective` of the last interval grow."""
+    room = min(room, meter.slack)
+    effective = max(0, gain - max(room, meter.advanced))
+    used = min(gain, room + effective)
+    meter.advanced = max(0, meter.advanced - gain)
+    meter.slack = room + effective - used
+    return used, effective
+
+
+def _uncut(meter: Meter, span: Span) -> Span:
+    """The part of a span that is in no window yet."""
+    if meter.cut_ms <= span.start_ms:
+        return span
+    length_ms, before_ms = span.end_ms - span.start_ms, meter.cut_ms - span.start_ms
+    return Span(
+        meter.cut_ms,
+        span.end_ms,
+        span.used - span.used * before_ms // length_ms,
+        span.effective - span.effective * before_ms // length_ms,
+        span.observed_ms - span.observed_ms * before_ms // length_ms,
+    )
 
 
 def _observe_level(meter: Meter, at_ms: int, value: int, hold_ms: int, blind_ms: int) -> None:
@@ -174,7 +230,8 @@ def settle(meter: Meter, until_ms: int, hold_ms: int) -> None:
     if meter.kind is not None and meter.kind is not _COUNTER:
         _account_held(meter, until_ms, hold_ms)
     elif until_ms > meter.position_ms:
-        meter.advanced += meter.quota * (until_ms - meter.position_ms)
+        meter.slack = meter.quota * (until_ms - meter.position_ms)
+        meter.advanced += meter.slack
         _account_unobserved(meter, until_ms)
 
 

@@ -107,7 +107,8 @@ class Run:
     key. `ended_at_ms` set = the run has ended there; a run that a complete answer no
     longer holds has ended when it was last seen. `final` holds readings that the
     provider took at the very end (`cpu_usec` of a jobs.d file), exact where a sampler
-    comes too late.
+    comes too late. `metered_until_ms` set = it was named as ended there before, and
+    settled; what is told of its end now is a later word, and only the rest is new.
     """
 
     key: RunKey
@@ -122,6 +123,7 @@ class Run:
     kind: str = "job"
     started_at_ms: int
     ended_at_ms: int | None = None
+    metered_until_ms: int | None = None
     quotas: Mapping[ResourceType, int]
     devices: tuple[DeviceShare, ...] = ()
     cgroup: str | None = None  # below each hierarchy's root, "/nodemeter/burn-1a2b"

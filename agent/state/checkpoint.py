@@ -79,7 +79,9 @@ def load(data: bytes, *, hold_ms: int, cpu_model: str | None) -> Checkpoint:
             provider=row.text("provider"),
             ended_at_ms=row.integer("ended_at_ms"),
             cpu_value=row.integer("cpu_value"),
-            has_vanished=bool(row.integer("has_vanished")),
+            is_open=bool(row.integer("has_vanished")),
+            told_ms=row.integer_or_none("told_ms"),
+            advanced=row.integer("advanced", 0),
         )
     anchor = Anchor(boot_id=root.text("boot_id"), offset_ns=root.integer("offset_ns"))
     return Checkpoint(state=state, anchor=anchor, suspended_ms=root.integer("suspended_ms", 0))
@@ -133,6 +135,7 @@ def _meter_columns(opened: list[LiveMeter]) -> dict[str, Json]:
         "value": [meter.value for meter in meters],
         "read_at_ms": [meter.read_at_ms for meter in meters],
         "advanced": [meter.advanced for meter in meters],
+        "slack": [meter.slack for meter in meters],
         "spans": [[list(span) for span in meter.spans] for meter in meters],
     }
 
@@ -143,7 +146,9 @@ def _finished_columns(finished: dict[RunKey, Finished]) -> dict[str, Json]:
         "provider": [run.provider for run in finished.values()],
         "ended_at_ms": [run.ended_at_ms for run in finished.values()],
         "cpu_value": [run.cpu_value for run in finished.values()],
-        "has_vanished": [int(run.has_vanished) for run in finished.values()],
+        "has_vanished": [int(run.is_open) for run in finished.values()],  # its first name
+        "told_ms": [run.told_ms for run in finished.values()],
+        "advanced": [run.advanced for run in finished.values()],
     }
 
 
@@ -231,6 +236,7 @@ def _load_meter(row: Row, live: LiveRun) -> LiveMeter:
         value=row.integer("value"),
         read_at_ms=row.integer_or_none("read_at_ms"),
         advanced=row.integer("advanced"),
+        slack=row.integer("slack", 0),
         spans=[Span(*values) for values in row.integers("spans")],
     )
     key = MeterKey(live.key, ResourceType(definition.type), row.text_or_none("device"))

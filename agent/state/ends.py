@@ -1,9 +1,9 @@
 """When a run ended, and what its last readings were. Pure."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from agent.model import MeterKey, Reading, ReadingKind, ResourceType
+from agent.model import MeterKey, Reading, ReadingKind, ResourceType, Run
 from agent.state.runs import LiveMeter, LiveRun
 
 _TOLERANCE_MS = 2_000
@@ -23,13 +23,16 @@ class Moment:
 class Finished:
     """An ended run that its provider may name again.
 
-    `cpu_value` is where its CPU counter stood, in case it lives after all.
+    `cpu_value` is where its CPU counter stood, in case it lives after all or more is told of
+    its end; `advanced` is what the meter had ahead of it (see `integrate`).
     """
 
     provider: str
     ended_at_ms: int
     cpu_value: int
-    has_vanished: bool  # its end was concluded from its provider's silence
+    is_open: bool  # nobody has told both its end and its CPU time
+    told_ms: int | None = None  # its end in its provider's own time; None = it was concluded
+    advanced: int = 0
 
 
 def end_of(live: LiveRun, ended_at_ms: int, moment: Moment) -> int:
@@ -68,12 +71,45 @@ def last_reading(
     return final
 
 
-def finished_of(live: LiveRun, ended_at_ms: int) -> Finished:
-    """What to remember of a run whose meters have had their last readings."""
-    values = [opened.meter.value for opened in live.meters() if opened.key.type is ResourceType.CPU]
+def finished_of(live: LiveRun, meters: Iterable[LiveMeter], ended_at_ms: int) -> Finished:
+    """What to remember of a run whose meters have had their last readings, and are settled."""
+    cpus = [opened.meter for opened in meters if opened.key.type is ResourceType.CPU]
+    told_ms = live.run.ended_at_ms if live.run else None
+    final = live.run.final if live.run else {}
     return Finished(
         provider=live.provider,
         ended_at_ms=ended_at_ms,
-        cpu_value=sum(values),
-        has_vanished=live.run is None or live.run.ended_at_ms is None,
+        cpu_value=sum(meter.value for meter in cpus),
+        is_open=told_ms is None or ResourceType.CPU not in final,
+        told_ms=told_ms,
+        advanced=sum(meter.advanced for meter in cpus),
     )
+
+
+def forgotten(run: Run, ended_at_ms: int) -> tuple[Finished, Run]:
+    """What is left to meter of a run whose first end only its provider remembers.
+
+    How much of its CPU time is told already nobody knows any more: none is told now.
+    """
+    final = run.final.get(ResourceType.CPU)
+    before = Finished(
+        provider=run.provider,
+        ended_at_ms=ended_at_ms,
+        cpu_value=final.value if final else 0,
+        is_open=True,
+        told_ms=run.metered_until_ms,
+    )
+    return before, replace(run, final={})
+
+
+def adds_to(run: Run, before: Finished, moment: Moment) -> bool:
+    """Whether an ended run has a later end than was told before, or more CPU time.
+
+    Ends are compared in the provider's own time, which no step of the clock moves.
+    """
+    ended_at_ms = run.ended_at_ms or 0
+    told_ms = before.ended_at_ms - moment.lead_ms if before.told_ms is None else before.told_ms
+    final = run.final.get(ResourceType.CPU)
+    if final is None or final.kind is not ReadingKind.COUNTER:
+        return ended_at_ms > told_ms
+    return ended_at_ms > told_ms or final.value > before.cpu_value + before.advanced

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from agent import integrate
 from agent.accounts import NodeAccounts
 from agent.integrate import Meter
-from agent.model import MeterKey, ResourceType
+from agent.model import MeterKey, Reading, ReadingKind, ResourceType
 from agent.state.runs import GroupKey, LiveMeter, LiveRun, Shares
 from proto.metering.v1 import metering_pb2 as pb
 
@@ -57,6 +57,20 @@ class Meters:
                 del self.open[opened.key]
             if self.accounts and opened.physical:
                 self.accounts.release(opened.physical, opened.definition.number, end_ms)
+
+    def add_rest(self, live: LiveRun, of: LiveMeter, used: int, end_ms: int) -> None:
+        """Tell usage that no window of its meter can take any more: the last instant has it.
+
+        That is another meter's, and of no quota: the time is allocated already.
+        """
+        group = GroupKey(of.key.type, None)
+        rest = self._open(live, group, of.key.device, 0, end_ms - 1)
+        del self.open[rest.key]
+        reading = Reading(kind=ReadingKind.COUNTER, value=used)
+        integrate.observe(rest.meter, end_ms, reading, self.hold_ms)
+        rest.is_closing = True
+        live.closing.append(rest)
+        of.meter.value += used
 
     def note_source(self, live: LiveRun) -> None:
         """A cgroup counts for itself; of a process tree we may see less after a restart."""

@@ -11,13 +11,22 @@ from dataclasses import replace
 
 from agent import integrate
 from agent.model import MeterKey, Reading, ResourceType, Run, RunKey
-from agent.state.ends import Finished, Moment, end_of, finished_of, last_reading
+from agent.state.ends import (
+    Finished,
+    Moment,
+    adds_to,
+    end_of,
+    finished_of,
+    forgotten,
+    last_reading,
+)
 from agent.state.meters import Meters
 from agent.state.runs import LiveRun, define_run, present_groups, wanted_groups
 
-REMEMBERED_MS = 600_000
-"""For so long a vanished run that is named again goes on where it ended."""
+REMEMBERED_MS = 3_600_000
+"""For so long a run that is named again, or whose end is told again, goes on where it ended."""
 REMEMBERED_RUNS = 256
+"""So many of each provider."""
 YOUNG_MS = 10_000
 """So long after its start a run is looked at every second: a short one has few readings."""
 
@@ -66,9 +75,12 @@ class NodeState:
         """Take what a provider says of one run; False = its end was taken before."""
         live = self.live.get(run.key)
         if live is None:
-            if run.ended_at_ms is not None and run.key in self.finished:
-                return False
-            live = self._start(run, moment, self.finished.pop(run.key, None))
+            before = self.finished.get(run.key)
+            if before is None and run.metered_until_ms is not None:
+                before, run = forgotten(run, run.metered_until_ms + moment.lead_ms)
+            if before and run.ended_at_ms is not None:
+                return self._prolong(run, run.ended_at_ms, before, moment)
+            live = self._start(run, moment, before)
         elif live.is_stale and run.ended_at_ms is None:
             live = self._restart(live, run, moment)
         is_same, live.run = run is live.run, run
@@ -83,6 +95,21 @@ class NodeState:
             self._changed.append(live)
         return True
 
+    def _prolong(self, run: Run, ended_at_ms: int, before: Finished, moment: Moment) -> bool:
+        """Meter what a later word on its end adds to a run; False = nothing.
+
+        CPU time alone needs no time of its own, and no quota: the last instant has it.
+        """
+        if not adds_to(run, before, moment):
+            return False
+        end_ms = max(before.ended_at_ms, min(ended_at_ms + moment.lead_ms, moment.latest_ms))
+        run = replace(run, ended_at_ms=max(ended_at_ms, before.told_ms or 0))
+        if end_ms == before.ended_at_ms:
+            run = replace(run, quotas={ResourceType.CPU: 0}, devices=(), storage_paths=())
+            before = replace(before, ended_at_ms=end_ms - 1)
+        self._note_end(self._start(run, moment, before), end_ms)
+        return True
+
     def _note_end(self, live: LiveRun, ended_at_ms: int) -> None:
         """End a run; `conclude` closes its meters, after the last readings."""
         del self.live[live.key]
@@ -91,13 +118,16 @@ class NodeState:
         self._ending.append((live, ended_at_ms))
 
     def _forget_finished(self, provider: str, listed: Mapping[RunKey, Run], now_ms: int) -> None:
-        """Drop who cannot come back: nobody names it, or it vanished long ago."""
-        for key, finished in list(self.finished.items()):
-            is_recent = finished.has_vanished and now_ms - finished.ended_at_ms <= REMEMBERED_MS
-            if finished.provider == provider and key not in listed and not is_recent:
-                del self.finished[key]
-        vanished = [key for key, finished in self.finished.items() if finished.has_vanished]
-        for key in vanished[:-REMEMBERED_RUNS]:
+        """Drop whom nobody names any more: long ago, or too many; those that may go on last."""
+        unnamed = {
+            key: finished
+            for key, finished in self.finished.items()
+            if finished.provider == provider and key not in listed
+        }
+        since_ms = now_ms - REMEMBERED_MS
+        kept = [key for key, finished in unnamed.items() if finished.ended_at_ms >= since_ms]
+        kept.sort(key=lambda key: unnamed[key].is_open)
+        for key in unnamed.keys() - set(kept[-REMEMBERED_RUNS:]):
             del self.finished[key]
 
     # Starts ----------------------------------------------------------------------------
@@ -107,6 +137,7 @@ class NodeState:
         number = self.meters.number()
         start_ms = min(run.started_at_ms + moment.lead_ms, moment.latest_ms)
         wire_key: str = run.key
+        self.finished.pop(run.key, None)
         if before:
             start_ms, wire_key = before.ended_at_ms, f"{run.key}~{number}"
         self._note_devices(run)
@@ -122,14 +153,14 @@ class NodeState:
         self.meters.note_source(live)
         cpu = self.meters.open.get(MeterKey(run.key, ResourceType.CPU, None))
         if before and cpu:
-            cpu.value = before.cpu_value
+            cpu.value, cpu.advanced = before.cpu_value, before.advanced
         self.live[run.key] = live
         return live
 
     def _restart(self, live: LiveRun, run: Run, moment: Moment) -> LiveRun:
         """A run of before a reboot lives: it ended with the machine and is a new one now."""
         self._note_end(live, live.alive_at_ms)
-        before = replace(finished_of(live, moment.now_ms), cpu_value=0)
+        before = replace(finished_of(live, live.meters(), moment.now_ms), cpu_value=0, advanced=0)
         return self._start(run, moment, before)
 
     def _note_devices(self, run: Run) -> None:
@@ -207,13 +238,16 @@ class NodeState:
         """Close all meters of a run, the last readings first."""
         end_ms = max([ended_at_ms, *(opened.meter.position_ms for opened in live.meters())])
         has_restarted = live.key in self.live  # then the readings are of the new one
-        for opened in live.meters():
+        meters = live.meters()
+        for opened in meters:
             if reading := last_reading(live, opened, {} if has_restarted else readings):
-                integrate.observe(opened.meter, end_ms, reading, self.meters.hold_ms)
-        if not has_restarted:
-            self.finished[live.key] = finished_of(live, end_ms)
+                left = integrate.finish(opened.meter, end_ms, reading, self.meters.hold_ms)
+                if left and end_ms > live.definition.started_at_ms:
+                    self.meters.add_rest(live, opened, left, end_ms)
         for key in list(live.groups):
             self.meters.close_group(live, key, end_ms)
+        if not has_restarted:
+            self.finished[live.key] = finished_of(live, meters, end_ms)
         live.ended_at_ms = end_ms
         self.ended.append(live)
 

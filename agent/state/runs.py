@@ -61,19 +61,6 @@ class LiveRun:
         return [meter for group in self.groups.values() for meter in group]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
-    """An ended run that its provider may name again.
-
-    `cpu_value` is where its CPU counter stood, for the case that it lives after all.
-    """
-
-    provider: str
-    ended_at_ms: int
-    cpu_value: int
-    has_vanished: bool  # its end was concluded from a provider's silence
-
-
 def wanted_groups(run: Run) -> Mapping[GroupKey, Shares]:
     """The meters that a run wants now."""
     groups: dict[GroupKey, dict[str | None, int]] = {

@@ -13,6 +13,7 @@ from agent.integrate import (
     UsageRecord,
     close_window,
     cut,
+    finish,
     forfeit,
     inherit,
     observe,
@@ -259,6 +260,27 @@ def test_a_counter_at_the_very_start_is_left_for_the_next_reading() -> None:
     assert totals(records_of(meter))[2] == 10
 
 
+def test_a_final_counter_without_time_goes_into_the_window_that_ends_there() -> None:
+    """It fits under what was allocated and not used; only what is more is more to pay."""
+    for final, effective in ((9_000_000, 10_000_000), (13_000_000, 13_000_000)):
+        meter = open_meter(1, 1000, 0)
+        observe(meter, 10_000, counter(7_880_000), HOLD_MS)
+        assert finish(meter, 10_000, counter(final), HOLD_MS) == 0
+        (record,) = records_of(meter)
+        assert (record.used, record.effective, record.observed_ms) == (final, effective, 10_000)
+
+
+def test_a_final_counter_that_no_window_can_take_is_handed_back() -> None:
+    """Its window was recorded already, or there is none."""
+    meter = open_meter(1, 1000, 0)
+    assert finish(meter, 0, counter(5), HOLD_MS) == 5
+    observe(meter, 10_000, counter(7), HOLD_MS)
+    records_of(meter)
+    assert finish(meter, 10_000, counter(9), HOLD_MS) == 2
+    forfeit(meter, 20_000)
+    assert finish(meter, 10_000, counter(9), HOLD_MS) == 0
+
+
 def test_a_reading_of_another_kind_begins_anew() -> None:
     """A counter's value is no level: the interval between them is unobserved."""
     meter = open_meter(1, 3, START_MS)
@@ -458,6 +480,41 @@ def test_what_a_counter_says_is_used_to_the_last_unit(quota: int, timeline: list
             change = Step(0, "quota", step.limit, cut=False, close=False, limit=1)
             game.step(change, is_cut=False)
     assert totals(game.end())[2] == expected
+
+
+GAINS = st.one_of(st.integers(0, 1000), st.integers(0, 1 << 44))
+
+
+@given(QUOTAS, steps(*ALL), st.integers(0, 1 << 41), GAINS, st.booleans())
+def test_what_a_final_counter_gains_is_used_whole_and_can_be_billed(
+    quota: int,
+    timeline: list[Step],
+    value: int,
+    gain: int,
+    is_cut: bool,  # noqa: FBT001  drawn by hypothesis
+) -> None:
+    """Told or handed back, to the unit; nothing is paid for twice that was allocated anyway."""
+    game = Play(quota, START_MS)
+    for step in timeline:
+        game.step(step, is_cut=True)
+    meter = game.meters[-1]
+    game.now_ms += 1
+    observe(meter, game.now_ms, counter(value), HOLD_MS)
+    game.now_ms += 70_000
+    observe(meter, game.now_ms, counter(value), HOLD_MS)
+    if is_cut:
+        game.cut(1, is_closed=False)
+    before, slack = (meter.used, meter.effective, [*meter.spans]), meter.slack
+    left = finish(meter, game.now_ms, counter(value + gain), HOLD_MS)
+    used = meter.used - before[0] + sum(span.used for span in meter.spans)
+    effective = meter.effective - before[1] + sum(span.effective for span in meter.spans)
+    told = gain - left
+    if not is_cut:
+        assert used - sum(span.used for span in before[2]) == told
+        more = effective - sum(span.effective for span in before[2])
+        assert more == (max(0, gain - slack) if told else 0)
+    for record in game.end():
+        assert record.effective >= max(record.allocated, record.used)
 
 
 @given(

@@ -14,6 +14,7 @@ from tests.unit.agent.nodes import (
     START_MS,
     TEN_S,
     Node,
+    counter,
     cpu_of,
     gpu,
     job,
@@ -245,7 +246,85 @@ def test_an_end_that_stays_named_is_taken_once() -> None:
     assert node.tick(over) == [over.key]
     assert len(node.told.ends) == 1
     assert node.tick() == []
+    node.tick(after_ms=REMEMBERED_MS)
     assert not node.state.finished
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("is_forgotten_between", [False, True])
+def test_a_later_word_on_the_end_adds_what_is_missing(
+    *, is_restarted: bool, is_forgotten_between: bool
+) -> None:
+    """Death was seen at 25.1 s, the epilog says 28.95 s: two items, whole time, whole CPU."""
+    node, run = Node(), job(cpu_m=1000, devices=[gpu("a")])
+    node.tick(run, after_ms=25_100, readings=cpu_of(run, 7_880_000))
+    seen = replace(run, ended_at_ms=START_MS + 25_100)
+    node.tick(seen)
+    if is_forgotten_between:
+        node.tick()
+    if is_restarted:
+        node.restart()
+    late = replace(run, ended_at_ms=START_MS + 28_950, final={CPU: counter(10_000_000)})
+    assert node.tick(late) == []
+    assert node.tick(late) == [run.key]
+    assert node.tick(seen) == [run.key]
+    assert node.told.items(CPU) == [(1000, 25_100_000), (1000, 3_850_000)]
+    assert total(node.told.of(CPU), "used") == 10_000_000
+    assert total(node.told.of(CPU), "effective") == 28_950_000
+    assert total(node.told.of(MEM), "length_ms") == total(node.told.of(GPU), "length_ms") == 28_950
+    assert len({run.key for run in node.told.runs.values()}) == 2
+
+
+def test_a_later_word_on_the_cpu_time_alone_takes_no_time() -> None:
+    """What had been allocated anyway is not paid again; the rest is, in the last instant."""
+    node, run = Node(), job(cpu_m=100, devices=[gpu("a")])
+    node.tick(run, after_ms=10_000, readings=cpu_of(run, 900_000))
+    node.tick(replace(run, ended_at_ms=START_MS + 15_000), after_ms=10_000)
+    within = replace(run, ended_at_ms=START_MS + 15_000, final={CPU: counter(1_400_000)})
+    assert node.tick(within) == [run.key]
+    more = replace(within, final={CPU: counter(1_500_000)})
+    assert node.tick(more) == []
+    assert node.tick(more) == [run.key]
+    records = node.told.of(CPU)
+    assert total(records, "allocated") == 1_500_000
+    assert total(records, "effective") == 1_600_000  # 1.0 s to 10 s, 0.6 s after
+    assert total(node.told.of(GPU), "allocated") == 126_000 * 15_000
+    assert total(node.told.of(MEM), "length_ms") == 15_000
+
+
+def test_a_later_word_on_an_end_that_is_forgotten_adds_time_only() -> None:
+    """The provider knows until when it was metered; of the CPU time nobody knows any more."""
+    node, run = Node(), job()
+    late = replace(
+        run,
+        metered_until_ms=START_MS + 4_000,
+        ended_at_ms=START_MS + 9_000,
+        final={CPU: counter(1_000_000)},
+    )
+    assert node.tick(late) == []
+    assert node.tick(late) == [run.key]
+    assert node.told.items(CPU) == [(500, 500 * 5_000)]
+    assert total(node.told.of(CPU), "used") == 0
+    assert total(node.told.of(CPU), "observed_ms") == 0
+
+
+def test_a_final_counter_is_told_whole_where_the_end_is_the_last_reading() -> None:
+    """Its processes were last seen when they were last read."""
+    node, run = Node(), job(cpu_m=1000)
+    node.tick(run, readings=cpu_of(run, 6_140_000))
+    node.tick(job(cpu_m=1000, ended_at_ms=START_MS + TEN_S, cpu_usec=10_010_000))
+    assert total(node.told.of(CPU), "used") == 10_010_000
+    assert total(node.told.of(CPU), "effective") == 10_010_000
+
+
+def test_a_final_counter_is_told_where_everything_was_recorded() -> None:
+    """The window of the last reading is gone; a meter of no quota has the rest."""
+    node, run = Node(), job(cpu_m=1000)
+    node.tick(run, readings=cpu_of(run, 6_140_000))
+    node.tell(flush=True)
+    node.tick(job(cpu_m=1000, ended_at_ms=START_MS + TEN_S, cpu_usec=10_010_000))
+    assert total(node.told.of(CPU), "used") == 10_010_000
+    assert total(node.told.of(CPU), "allocated") == 10_000_000
 
 
 def test_the_same_job_twice_is_two_runs() -> None:
