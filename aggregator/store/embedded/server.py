@@ -86,8 +86,9 @@ class Server:
             self._spawn()
             if self._is_ready_in_time():
                 break
-            if self.fixed_port is not None or "already in use" not in self._log_tail():
-                raise EmbeddedError(f"PostgreSQL did not start: {self._log_tail()}")
+            said = self._last_words()
+            if self.fixed_port is not None or "already in use" not in said:
+                raise EmbeddedError(f"PostgreSQL did not start: {said}")
         else:
             raise EmbeddedError("PostgreSQL found no free port")
         self.fixed_port = self.port  # whoever has the URL finds the server there again
@@ -148,8 +149,10 @@ class Server:
     def _log_path(self) -> Path:
         return self.cluster.folder / "start.log"
 
-    def _log_tail(self) -> str:
-        logs = [self._log_path(), *self.cluster.data.glob("log/*.log")]
+    def _last_words(self) -> str:
+        """What it said before it ended; its logger writes that down a moment after."""
+        _wait(lambda: not self.cluster.processes(), _STOP_SECONDS)
+        logs = [*self.cluster.data.glob("log/*.log"), self._log_path()]
         newest = max(logs, key=lambda path: (path.stat().st_size > 0, path.stat().st_mtime_ns))
         return newest.read_text(encoding="utf-8", errors="replace").strip()[-1500:]
 
