@@ -14,7 +14,7 @@ from aggregator.errors import NodemeterError
 from aggregator.notify import Notifier
 from aggregator.serve import serve
 from aggregator.settings import EMBEDDED, Settings, find_config, load_settings
-from aggregator.store.embedded import ensure_server
+from aggregator.store.embedded import Server, ensure_server
 from aggregator.store.migrate import migrate
 
 _EXAMPLES: Final = """\
@@ -70,9 +70,15 @@ def _run(settings: Settings, command: str) -> None:
                     settings,
                     server.url,
                     Notifier(os.environ),
-                    database_is_running=server.is_running,
+                    database_is_running=lambda: _is_running(server),
                 )
             )
+
+
+def _is_running(server: Server) -> bool:
+    """Whether our own database runs, where it was begun."""
+    server.check_place()
+    return server.is_running()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -28,7 +28,7 @@ from aggregator.quickstart.layout import (
 from aggregator.quickstart.links import Links, linked_configs
 from aggregator.quickstart.options import VARIABLES, check_ports, read_options
 from aggregator.quickstart.supervise import Child, Keeper, Kept
-from aggregator.store.embedded import ensure_server
+from aggregator.store.embedded import Server, ensure_server
 from aggregator.store.embedded.place import state_dir_of
 
 _READY_SECONDS = 120.0
@@ -79,7 +79,7 @@ def run(environ: Mapping[str, str]) -> NoReturn:
         _say(greeting(options, state, binaries, seconds, is_linked=is_linked))
         if not is_linked and (other := links.holder()):
             _say(f"Commands without --config and --url are for the run in {other}, which goes on.")
-        _watch([server, *children], state, links)
+        _watch(server, children, state, links)
 
 
 def _software_dirs(state: Path) -> Sequence[Path]:
@@ -110,12 +110,14 @@ def _stop(child: Child) -> None:
         _say(f"the {child.name} did not stop in time and was killed")
 
 
-def _watch(everything: Sequence[Kept], state: Path, links: Links) -> NoReturn:
-    """Start again what ends, until a signal stops us."""
+def _watch(server: Server, children: Sequence[Child], state: Path, links: Links) -> NoReturn:
+    """Start again what ends, until a signal stops us or the state directory is gone."""
+    everything: Sequence[Kept] = [server, *children]
     keepers = [Keeper(kept=one) for one in everything]
     _write_pids(everything, state)
     while True:
         time.sleep(_POLL_SECONDS)
+        server.check_place()
         links.hold()  # the run that had them may have ended
         for said in filter(None, [keeper.check(now=time.monotonic()) for keeper in keepers]):
             _say(said)

@@ -9,3 +9,7 @@ class EmbeddedError(NodemeterError):
 
 class InUseError(EmbeddedError):
     """Another process runs the embedded database of this state directory."""
+
+
+class StateLostError(EmbeddedError):
+    """The state directory is not the one that was begun with."""

@@ -28,12 +28,14 @@ from psycopg import sql
 from aggregator.lifeline import ending_of, tied
 from aggregator.store.embedded.account import choose_account, plain_environment
 from aggregator.store.embedded.cluster import DATABASE, ROLE, Cluster
-from aggregator.store.embedded.errors import EmbeddedError, InUseError
+from aggregator.store.embedded.errors import EmbeddedError, InUseError, StateLostError
 from aggregator.store.embedded.software import Software, choose
 
 _START_SECONDS = 600.0  # recovery after a crash replays the log
 _STOP_SECONDS = 60.0
+_ORPHAN_SECONDS = 5.0  # a server that has lost its owner has begun to stop by then
 _POLL_SECONDS = 0.02
+_INIT = 1
 _PORT_TRIES = 5
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,22 @@ class Server:
             {"host": host, "port": self.port}
         )
 
+    def check_place(self) -> None:
+        """See that our lock still is the one that others meet.
+
+        Raises:
+            StateLostError: the state directory was removed or replaced.
+        """
+        try:
+            is_there = os.path.samestat(os.fstat(self.lock.fileno()), Path(self.lock.name).stat())
+        except FileNotFoundError:
+            is_there = False
+        if not is_there:
+            raise StateLostError(
+                f"the state directory {self.cluster.folder.parent} was removed or replaced while "
+                "it was in use: what was in it is lost, and whatever is there now is left alone"
+            )
+
     def is_running(self) -> bool:
         """Whether the server's process lives."""
         return self.process is not None and self.process.poll() is None
@@ -78,8 +96,11 @@ class Server:
         """Start and wait until connections are accepted; again at the same URL as before.
 
         Raises:
+            StateLostError: there is another state directory now, or none.
+            InUseError: another owner's server runs here.
             EmbeddedError: it did not start; the message ends with its log.
         """
+        self.check_place()
         _take_over(self.cluster)
         for _ in range(_PORT_TRIES):
             self.port = self.fixed_port or _free_port()
@@ -241,19 +262,40 @@ def _cluster_in(folder: Path) -> Cluster:
 
 
 def _take_over(cluster: Cluster) -> None:
-    """End what an owner that died left behind, and clear the mark of a process that is not ours."""
-    left = cluster.processes()
-    postmaster = cluster.postmaster()
-    if postmaster is not None and postmaster.pid in left:
-        logger.warning("ending a server without an owner", extra={"action": "end_orphan"})
-        with suppress(ProcessLookupError):
-            os.kill(postmaster.pid, signal.SIGINT)
+    """Wait for the end of what an owner that died left behind; clear the mark that it left."""
+    if not _wait(lambda: not cluster.processes(), _ORPHAN_SECONDS):
+        _end_orphan(cluster)
     if not _wait(lambda: not cluster.processes(), _STOP_SECONDS):
         raise EmbeddedError(
             f"processes {cluster.processes()} of an earlier server are still at {cluster.data}"
         )
     # PostgreSQL takes any living process with that number for a server of its own.
     (cluster.data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _end_orphan(cluster: Cluster) -> None:
+    """End a server that nobody owns and that has not begun to stop, as the kernel should have."""
+    postmaster = cluster.postmaster()
+    if postmaster is None or not postmaster.is_ready or postmaster.pid not in cluster.processes():
+        return
+    owner = _parent_of(postmaster.pid)
+    if owner != _INIT:
+        raise InUseError(
+            f"the database in {cluster.folder.parent} is in use by process {owner}, whose lock "
+            "somebody removed: stop that one, or use another state directory"
+        )
+    logger.warning("ending a server without an owner", extra={"action": "end_orphan"})
+    with suppress(ProcessLookupError):
+        os.kill(postmaster.pid, signal.SIGINT)
+
+
+def _parent_of(pid: int) -> int:
+    """The process that started it, or took it over from one that ended; init for one that ended."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return _INIT
+    return int(status.rpartition(")")[2].split()[1])
 
 
 def _prepare_database(maintenance_url: str, url: str) -> None:

@@ -210,3 +210,22 @@ def test_a_second_run_on_the_same_state_is_refused(make_run: MakeRun) -> None:
     assert other.process.returncode != 0
     assert "in use by process" in said
     assert make_run.is_ready()
+
+
+def test_a_run_whose_state_was_removed_ends_and_the_next_one_goes_on(make_run: MakeRun) -> None:
+    """`rm -rf` of the state directory: it says so, where it would start for ever in vain."""
+    make_run.start()
+    wait_until("readiness", make_run.is_up)
+    shutil.rmtree(make_run.state, ignore_errors=True)
+    other = MakeRun(make_run.state, *free_ports())
+    other.start()
+    try:
+        said = make_run.said()
+        assert make_run.process is not None
+        assert make_run.process.returncode != 0
+        assert f"{make_run.state} was removed or replaced" in said
+        assert "Traceback" not in said
+        wait_until("readiness", other.is_up)
+        assert "ended" not in other.interrupt()
+    finally:
+        other.end()

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,7 +13,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from aggregator.store.embedded import EmbeddedError, InUseError, Server, ensure_server, unpack
+from aggregator.store.embedded import (
+    EmbeddedError,
+    InUseError,
+    Server,
+    StateLostError,
+    ensure_server,
+    unpack,
+)
 
 
 @pytest.fixture
@@ -117,6 +125,35 @@ def test_a_second_owner_is_refused_by_name(state: Path, software_dir: Path) -> N
         start(state, software_dir)
     assert not server.is_running()
     start(state, software_dir).stop()
+
+
+def test_a_living_owners_server_is_left_alone_even_without_its_lock(
+    state: Path, software_dir: Path
+) -> None:
+    """Somebody removed the lock: the second owner is refused, and the first one notices."""
+    with start(state, software_dir) as server:
+        server.check_place()
+        (state / "postgres.lock").unlink()
+        with pytest.raises(InUseError, match=rf"in use by process {os.getpid()}\b.*lock"):
+            start(state, software_dir)
+        assert ask(server, "SELECT 1") == "1"
+        with pytest.raises(StateLostError, match=re.escape(str(state))):
+            server.check_place()
+
+
+def test_an_owner_whose_directory_was_replaced_leaves_the_new_one_alone(
+    state: Path, software_dir: Path
+) -> None:
+    """`rm -rf` and a second start: the first cannot start again over the second's server."""
+    with start(state / "x", software_dir) as first:
+        first.check_place()
+        shutil.rmtree(state / "x")
+        with start(state / "x", software_dir) as second:
+            first.kill()
+            with pytest.raises(StateLostError, match="removed or replaced"):
+                first.start()
+            assert ask(second, "SELECT 1") == "1"
+            second.check_place()
 
 
 def test_an_owner_that_was_killed_leaves_no_server_behind(state: Path, software_dir: Path) -> None:
