@@ -6,7 +6,9 @@
   and listed by `problems`; its run, if it had one, goes on as last described.
 - A run ends at `ended_at`; else when its file is removed; else when its cgroup or its
   processes were last seen alive. An ended run is answered until it is `settled`, which
-  deletes its file, and never comes back.
+  deletes its file, and never comes back to life.
+- A file that tells a later end of such a run, or more CPU time (an epilog that comes after
+  the death was seen), is answered once more as ended, for the rest alone.
 - The directory is root's or the agent's own, and so is trust: a file of anybody else may
   bill only its owner and claim only its owner's processes and cgroups.
 - A file that has not changed is not read again.
@@ -27,7 +29,7 @@ from agent.jobs.claims import Claim, refuse_twins
 from agent.jobs.liveness import Liveness
 from agent.jobs.reading import list_job_files
 from agent.jobs.terms import Problem
-from agent.jobs.tracked import TrackedFile
+from agent.jobs.tracked import Told, TrackedFile, told_of
 from agent.model import Run, RunKey
 from agent.procfs import ProcFs
 
@@ -76,7 +78,7 @@ class FilesProvider:
         self._files: dict[str, TrackedFile] = {}
         self._answered: dict[RunKey, Run] = {}
         self._removed: dict[RunKey, Run] = {}
-        self._settled: dict[RunKey, None] = {}
+        self._settled: dict[RunKey, Told] = {}
         self._told: dict[str, str] = {}
 
     def runs(self) -> Sequence[Run]:
@@ -103,9 +105,11 @@ class FilesProvider:
                 continue
             self._answered.pop(key, None)
             self._liveness.forget(run)
-            self._settled[key] = None
+            self._settled.pop(key, None)
+            self._settled[key] = told_of(run)
             for file in self._files_of(key):
-                self._retire(file)
+                if not file.resume(self._settled[key]):
+                    self._retire(file)
         while len(self._settled) > _REMEMBERED:
             del self._settled[next(iter(self._settled))]
 
@@ -135,14 +139,18 @@ class FilesProvider:
         return has_changed
 
     def _meet_again(self, file: TrackedFile) -> None:
-        """What has ended stays ended, whatever is written about it later."""
-        key = file.run.key if file.run else None
-        if key not in self._settled and key not in self._removed:
+        """What has ended stays ended; only its end may be told again, and better."""
+        if file.run is None:
             return
-        if file.run and file.run.ended_at_ms is not None:
-            self._retire(file)
-        else:
+        told, is_removed = self._settled.get(file.run.key), file.run.key in self._removed
+        if told is None and not is_removed:
+            return
+        if file.run.ended_at_ms is None:
             file.refuse_rebirth()
+        elif is_removed:
+            file.is_retired = True  # until the first end is settled
+        elif told and not file.resume(told):
+            self._retire(file)
 
     def _retire(self, file: TrackedFile) -> None:
         """Delete a file whose run is over; where that is not ours to do, pass it over."""

@@ -11,13 +11,13 @@ that lives, whatever its processes look like at this instant.
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from agent.cgroups import Hierarchies, members
 from agent.jobs.witness import Witnesses
 from agent.keptfiles import KeptFiles
-from agent.model import Run
-from agent.procfs import TICK_US, ProcFs
+from agent.model import Reading, ReadingKind, ResourceType, Run
+from agent.procfs import TICK_US, ProcFs, number_after
 
 _SLACK_US = 2_000_000
 """A process this much younger than its file may be the one meant: ticks are coarse."""
@@ -56,6 +56,14 @@ class Liveness:
                 return f"pids: process {pid} is another user's; list only your own"
         return None
 
+    def final(self, run: Run) -> Mapping[ResourceType, Reading]:
+        """What the cgroup of a run that has died still tells: the CPU time of all of it."""
+        cpu_us = None if run.cgroup is None else self._cpu_us(run.cgroup)
+        if cpu_us is None:
+            return {}
+        total = Reading(kind=ReadingKind.COUNTER, value=cpu_us, may_restart=False)
+        return {ResourceType.CPU: total}
+
     def forget(self, run: Run) -> None:
         """Let go of what was kept for the run."""
         if run.cgroup is not None:
@@ -77,6 +85,14 @@ class Liveness:
                 return True
         folders = self._hierarchies.folders(cgroup)  # v1 lists no processes of inner cgroups
         return any(self._procfs.is_alive(pid) for folder in folders for pid in members(folder))
+
+    def _cpu_us(self, cgroup: str) -> int | None:
+        """The counter that samples are taken from; nothing is kept for one reading."""
+        v1, v2, files = self._hierarchies.v1.get("cpuacct"), self._hierarchies.v2, KeptFiles(limit=0)
+        if v1 and (data := files.read(f"{v1}{cgroup}/cpuacct.usage", 64)):
+            return int(data) // 1000
+        data = files.read(f"{v2}{cgroup}/cpu.stat", 256) if v2 is not None else None
+        return number_after(data, b"usage_usec ") if data else None
 
     def _places(self, cgroup: str) -> Iterator[str]:
         """The files that say whether the cgroup holds a process, the surest first."""

@@ -1,14 +1,15 @@
 """One file of the jobs directory over time: its last good version, and how its run fares."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from agent.errors import JobFileError
 from agent.jobs.jobfile import Owner
 from agent.jobs.liveness import Liveness, is_held
 from agent.jobs.reading import Stamp, is_racy, read_job_file, stamp_of
-from agent.model import Run
+from agent.model import Reading, ResourceType, Run
 
 _EARLY_MS = 1_000
 """An instant this far ahead counts as reached: two clocks are compared."""
@@ -16,6 +17,19 @@ _SOON_MS = 300_000
 """A start further ahead than this is a mistake, and is reported."""
 _START_GRACE_US = 60_000_000
 """How long after its file was written a run may still have no process."""
+
+
+class Told(NamedTuple):
+    """What was answered of a run's end."""
+
+    ended_at_ms: int
+    cpu_us: int  # 0 = nothing was told of it
+
+
+def told_of(run: Run) -> Told:
+    """Take it from an ended run."""
+    final = run.final.get(ResourceType.CPU)
+    return Told(run.ended_at_ms or 0, final.value if final else 0)
 
 
 class TrackedFile:
@@ -39,6 +53,7 @@ class TrackedFile:
         self._is_verified = False
         self._seen_ms: int | None = None
         self._died_ms: int | None = None
+        self._final: Mapping[ResourceType, Reading] = {}  # what could be read after its death
 
     @property
     def is_trusted(self) -> bool:
@@ -95,6 +110,17 @@ class TrackedFile:
         self.is_retired = True
         self._refusal = "this run has ended already; give the new one its own started_at"
 
+    def resume(self, told: Told) -> bool:
+        """Answer once more with an ended run of which `told` was answered; False = no news."""
+        if self.run is None or self.run.ended_at_ms is None:
+            return False
+        now = told_of(self.run)
+        if now.ended_at_ms <= told.ended_at_ms and now.cpu_us <= told.cpu_us:
+            return False
+        self.run = replace(self.run, metered_until_ms=told.ended_at_ms)
+        self.is_retired = False
+        return True
+
     def claim(self, now_ms: int) -> Run | None:
         """The run, while it lives or may: what it holds nobody else may hold."""
         is_over = self.is_retired or self._died_ms is not None or self._has_ended(now_ms)
@@ -108,11 +134,13 @@ class TrackedFile:
             return None
         if self._has_ended(now_ms):
             return self.run
+        if self.run.metered_until_ms is not None:
+            return None  # what has ended does not live until its later end
         if self.run.cgroup is None and not self.run.pids:
             return self._life
         if self._died_ms is None:
             return self._look(self._life, now_ms, liveness)
-        return replace(self._life, ended_at_ms=self._died_ms)
+        return replace(self._life, ended_at_ms=self._died_ms, final=self._final)
 
     def _has_started(self, now_ms: int) -> bool:
         assert self.run is not None
@@ -133,15 +161,16 @@ class TrackedFile:
                 return None
             self._seen_ms = now_ms
             return life
-        return life if is_held(self.path) else self._without_processes(life, age_us)
+        return life if is_held(self.path) else self._without_processes(life, age_us, liveness)
 
-    def _without_processes(self, life: Run, age_us: int) -> Run | None:
+    def _without_processes(self, life: Run, age_us: int, liveness: Liveness) -> Run | None:
         """The run whose processes are gone, or are not there yet."""
         if self.run is not None and self.run.ended_at_ms is not None:
             return self.run  # it is over, by a clock that is ahead of ours
         if self._seen_ms is not None:
             self._died_ms = max(self._seen_ms, life.started_at_ms)
-            return replace(life, ended_at_ms=self._died_ms)
+            self._final = liveness.final(life)
+            return replace(life, ended_at_ms=self._died_ms, final=self._final)
         if abs(age_us) <= _START_GRACE_US:
             return life
         self._doubt = "its processes are gone and nobody saw them end; remove the file"

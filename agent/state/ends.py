@@ -75,12 +75,12 @@ def finished_of(live: LiveRun, meters: Iterable[LiveMeter], ended_at_ms: int) ->
     """What to remember of a run whose meters have had their last readings, and are settled."""
     cpus = [opened.meter for opened in meters if opened.key.type is ResourceType.CPU]
     told_ms = live.run.ended_at_ms if live.run else None
-    final = live.run.final if live.run else {}
+    has_final = live.run is not None and ResourceType.CPU in live.run.final
     return Finished(
         provider=live.provider,
         ended_at_ms=ended_at_ms,
         cpu_value=sum(meter.value for meter in cpus),
-        is_open=told_ms is None or ResourceType.CPU not in final,
+        is_open=told_ms is None or not has_final,
         told_ms=told_ms,
         advanced=sum(meter.advanced for meter in cpus),
     )

@@ -137,16 +137,89 @@ def test_settling_a_live_or_foreign_run_changes_nothing(node: Node) -> None:
 
 
 def test_a_settled_run_never_comes_back(node: Node) -> None:
-    """A late epilog that writes the end again must not bill the run again."""
-    node.write(ended_at=stamp(START_MS + 3_000))
+    """Told again as it was, it is passed over; and it does not live again."""
+    node.write(ended_at=stamp(START_MS + 3_000), cpu_usec=5)
     node.runs()
     node.provider.settled([key()])
-    path = node.write(ended_at=stamp(START_MS + 9_000))
+    path = node.write(ended_at=stamp(START_MS + 3_000), cpu_usec=5)
     assert node.runs() == {}
     assert not path.exists()
+    node.write(ended_at=stamp(START_MS + 2_000), cpu_usec=4)
+    assert node.runs() == {}
     node.write()
     assert node.runs() == {}
     assert node.problem().startswith("this run has ended already")
+
+
+def test_a_later_end_of_a_settled_run_is_answered_for_the_rest(node: Node) -> None:
+    """The death was seen before the epilog wrote: what it knows better must not be lost."""
+    node.populate("/jobs/a")
+    node.write(cgroup="/jobs/a")
+    node.runs()
+    seen = node.now_ms
+    node.populate("/jobs/a", populated=False)
+    node.now_ms += 3_000
+    assert node.runs()["a"].ended_at_ms == seen
+    node.provider.settled([key()])
+    for end, cpu in ((seen + 2_000, 7), (seen + 2_000, 9), (seen + 2_500, 9)):
+        path = node.write(cgroup="/jobs/a", ended_at=stamp(end), cpu_usec=cpu)
+        run = node.runs()["a"]
+        assert (run.key, run.ended_at_ms) == (key(), end)
+        assert run.metered_until_ms is not None
+        assert seen <= run.metered_until_ms <= end
+        assert run.final[ResourceType.CPU].value == cpu
+        assert node.runs()["a"] == run
+        node.provider.settled([key()])
+        assert not path.exists()
+        assert node.runs() == {}
+
+
+def test_an_end_that_is_told_while_the_first_one_is_settled_is_kept(node: Node) -> None:
+    """Its file is not deleted unread, nor is it when it was read and not answered."""
+    path = node.write()
+    node.runs()
+    path.unlink()
+    end = node.runs()["a"].ended_at_ms
+    assert end is not None
+    node.write(ended_at=stamp(end + 500))
+    node.now_ms += 1_000
+    assert node.runs()["a"].ended_at_ms == end
+    node.provider.settled([key()])
+    run = node.runs()["a"]
+    assert (run.metered_until_ms, run.ended_at_ms) == (end, end + 500)
+    node.write(ended_at=stamp(end + 700))
+    node.provider.settled([key()])
+    assert node.runs()["a"].ended_at_ms == end + 700
+
+
+def test_a_later_end_in_the_future_does_not_revive_the_run(node: Node) -> None:
+    """Until it is reached there is nothing to tell."""
+    node.write(ended_at=stamp(node.now_ms))
+    node.runs()
+    node.provider.settled([key()])
+    node.write(ended_at=stamp(node.now_ms + HOUR_MS))
+    assert node.runs() == {}
+    node.now_ms += HOUR_MS
+    assert set(node.runs()) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("unified/{}/cpu.stat", "usage_usec 9\n"), ("cpuacct/{}/cpuacct.usage", "9999")]
+)
+def test_a_cgroup_without_processes_still_tells_its_cpu_time(
+    node: Node, tmp_path: Path, name: str, text: str
+) -> None:
+    """`exec` was killed, its cgroup is left: the counter is all that was used."""
+    cpuacct = tmp_path / "cpuacct"
+    node.cgroups = tmp_path / "unified"
+    hierarchies = Hierarchies(str(node.cgroups), {"cpuacct": str(cpuacct)})
+    liveness = Liveness(hierarchies, ProcFs(), lambda: 0)
+    counter = tmp_path / name.format("a")
+    counter.parent.mkdir(parents=True)
+    assert liveness.final(node_run("/a")) == {}
+    counter.write_text(text)
+    reading = liveness.final(node_run("/a"))[ResourceType.CPU]
+    assert (reading.value, reading.may_restart) == (9, False)
 
 
 def test_a_removed_run_cannot_be_revived_before_it_is_settled(node: Node) -> None:
@@ -318,9 +391,13 @@ def test_an_emptied_cgroup_ends_the_run_when_last_seen_alive(node: Node) -> None
     seen = node.now_ms
     node.now_ms += 10_000
     node.populate("/jobs/a", populated=False)
-    assert node.runs()["a"].ended_at_ms == seen
+    (node.cgroups / "jobs" / "a" / "cpu.stat").write_text("usage_usec 10010000\n")
+    ended = node.runs()["a"]
+    assert ended.ended_at_ms == seen
+    assert ended.final[ResourceType.CPU].value == 10_010_000
     node.now_ms += 10_000
     node.populate("/jobs/a")
+    node.write(cgroup="/jobs/a", cpu_m=7)
     assert node.runs()["a"].ended_at_ms == seen  # and does not come back
 
 
