@@ -78,7 +78,8 @@ class Kubelet:
         try:
             with self._connect() as connection:
                 connection.request("GET", "/pods", headers=headers)
-                return self._read(connection.getresponse())
+                with connection.getresponse() as response:
+                    return self._read(response)
         except (OSError, http.client.HTTPException) as error:
             raise self._translate(error) from error
 

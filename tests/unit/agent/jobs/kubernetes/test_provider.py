@@ -8,6 +8,7 @@ import pytest
 from agent.errors import ProviderError
 from agent.jobs.kubernetes.tracked import GRACE_SECONDS
 from agent.model import DeviceShare, Reading, ReadingKind, ResourceType, RunKey
+from tests.unit.agent.conftest import wait_until
 from tests.unit.agent.jobs.contexts import NOW_MS
 from tests.unit.agent.jobs.kubernetes.manifests import UID, container, pod
 from tests.unit.agent.jobs.kubernetes.nodes import Node, pod_path
@@ -340,6 +341,8 @@ def test_the_last_cpu_time_of_a_pod_is_in_its_run(node: Node) -> None:
         folder = Path(f"{node.tree.root}{pod_path()}")
         (folder / "cpu.stat").write_text("usage_usec 777\n")
         (folder / "cgroup.events").write_text("populated 0\nfrozen 0\n")
+        followed = node.provider._cgroups._followed
+        wait_until(lambda: followed.found()[0].cpu_us == 777)
     node.tree.remove(pod_path())
     assert node.only().final == {
         ResourceType.CPU: Reading(kind=ReadingKind.COUNTER, value=777),
