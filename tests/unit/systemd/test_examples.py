@@ -30,7 +30,7 @@ def keys_of(document: str) -> Sections:
 def agents_keys() -> Sections:
     settings = dataclasses.asdict(load_agent_settings("/dev/null", {}))
     sections: dict[str, dict[str, object]] = {**settings}
-    del sections["source"]
+    del sections["source"], sections["root"]
     return {name: set(table) for name, table in sections.items()}
 
 
