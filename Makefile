@@ -58,13 +58,15 @@ proto-check: $(VENV)/.dev-stamp ## fail if the committed code of the wire is not
 		diff -u "$$file" "$$into/$$file" || { echo "run: make proto" >&2; exit 1; }; \
 	done
 
-install-agent: ## install the agent as a service of this node (root, or DESTDIR=folder)
+# DESTDIR=folder stages the files below it, to build a package from: nothing runs from there.
+install-agent: ## install the agent as a service of this node (root)
 	@sh systemd/install.sh agent
 
 install-aggregator: ## install the aggregator and the nodemeter command as a service (root)
 	@sh systemd/install.sh aggregator
 
 uninstall-agent: ## remove the agent; configuration and state stay
+install-agent: ## remove the agent; configuration and state stay
 	@sh systemd/install.sh --remove agent
 
 uninstall-aggregator: ## remove the aggregator; configuration and data stay

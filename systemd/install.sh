@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs or removes one nodemeter service: install.sh [--remove] agent|aggregator
 #
-# Environment: DESTDIR   put everything below this folder (to build a package, or to try it out);
-#                        no accounts are made and nothing is started
+# Environment: DESTDIR   stage the files below this folder, to build a package from: nothing runs
+#                        from there, no accounts are made and nothing is started
 #              PYTHON    the Python to run with (default /usr/bin/python3); the services' accounts
 #                        must be able to reach it
 #
@@ -37,7 +37,12 @@ tmpfiles=$root/usr/local/lib/tmpfiles.d/nodemeter-$part.conf
 config=$root/etc/nodemeter/$part.toml
 
 if [ -z "$root" ] && [ "$(id -u)" != 0 ]; then
-    echo "installing needs root: sudo make install-$part (or DESTDIR=folder to try it out)" >&2
+    if [ "$remove" = yes ]; then
+        echo "uninstalling needs root: sudo make uninstall-$part" >&2
+    else
+        echo "installing needs root: sudo make install-$part" >&2
+        echo "(DESTDIR=folder only stages the files for a package; nothing runs from there)" >&2
+    fi
     exit 1
 fi
 
@@ -58,12 +63,15 @@ build() {
     copy=$(mktemp -d)
     trap 'rm -rf "$copy" "$fresh"' EXIT
     mkdir -p "$(dirname "$fresh")"
+    echo "Making a virtual environment for $root$home ..."
     sh "$checkout/.ci/venv" "$python" "$fresh"
     for name in agent aggregator proto pyproject.toml README.md LICENSE; do
         cp -R "$checkout/$name" "$copy/"
     done
+    echo "Installing nodemeter and the packages that it needs (up to a minute) ..."
     "$fresh/bin/python" -m pip install -qq -c "$checkout/requirements.lock" \
         --no-build-isolation --no-compile "$copy$extra"
+    echo "Compiling ..."
     "$fresh/bin/python" -m compileall -qq -f -s "$fresh" -p "$home" "$fresh/lib"
     grep -rlIF "$part.new" "$fresh/bin" "$fresh/pyvenv.cfg" | while IFS= read -r file; do
         sed -i "s|$fresh|$home|g; s|($part\.new)|($part)|g" "$file"
@@ -120,7 +128,10 @@ install_part() {
         place "$config_mode" "$here/$part.toml" "$config"
     fi
     place 0644 "$here/$part.toml" "$root/usr/local/share/doc/nodemeter/$part.toml"
-    [ -z "$root" ] || return 0
+    if [ -n "$root" ]; then
+        echo "staged below $root, for a package: it runs only from $home."
+        return
+    fi
     make_account
     make_folders
     if [ "$part" = aggregator ]; then
@@ -128,6 +139,7 @@ install_part() {
         if grep -Eq '^[[:space:]]*url[[:space:]]*=[[:space:]]*"postgres' "$config"; then
             echo "the database is the one that $config names"
         else
+            echo "Looking for a TimescaleDB, or unpacking one ..."
             "$home/bin/python" -m aggregator.store.embedded "$home/timescaledb" ||
                 echo "set [database] url in $config before you start the service" >&2
         fi

@@ -32,6 +32,8 @@ def once_installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     destination = tmp_path_factory.mktemp("installed")
     done = run("agent", destination=destination)
     assert done.returncode == 0, done.stdout
+    assert "Installing nodemeter" in done.stdout
+    assert f"staged below {destination}" in done.stdout
     return destination
 
 
@@ -137,9 +139,16 @@ def test_a_wrong_call_says_how(words: list[str], tmp_path: Path) -> None:
     assert "usage:" in done.stdout
 
 
-def test_a_plain_user_is_told_what_it_takes() -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("agent", "installing needs root: sudo make install-agent"),
+        ("--remove agent", "uninstalling needs root: sudo make uninstall-agent"),
+    ],
+)
+def test_a_plain_user_is_told_what_it_takes(words: str, said: str) -> None:
     """Nothing is touched without root."""
-    script = f'id() {{ echo 1000; }}; set -- agent; . "{SCRIPT}"'
+    script = f'id() {{ echo 1000; }}; set -- {words}; . "{SCRIPT}"'
     done = subprocess.run(
         ["sh", "-c", script, str(SCRIPT)],
         env={"PATH": os.environ["PATH"]},
@@ -148,4 +157,4 @@ def test_a_plain_user_is_told_what_it_takes() -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert "sudo make install-agent" in done.stderr
+    assert done.stderr.startswith(said)
