@@ -1,10 +1,14 @@
 """From a request to checked values: queries and bodies, or a problem that names the field.
 
 JSON is read strictly: numbers stay exact, NaN and Infinity are no numbers, a property
-that comes twice is an error, and the body is bounded before it is read.
+that comes twice is an error, and the body is bounded before it is read. A large one is
+read in a thread, one at a time: the service goes on answering meanwhile.
 """
 
+import asyncio
 import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal, InvalidOperation
 from http import HTTPStatus
 from typing import NoReturn, TypeVar
@@ -14,11 +18,16 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from aggregator.api.problem import Problem, invalid
+from aggregator.api.wire import entries
 
 Model = TypeVar("Model")
 
 SMALL_BODY = 64 << 10
 LARGE_BODY = 4 << 20
+MAX_PROPERTIES = 100
+"""Of a body itself; what it holds has bounds of its own."""
+
+_LARGE_BODIES = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-body")
 
 _WORDS = {
     "missing": "is required",
@@ -55,7 +64,18 @@ async def parse_body(
     """The JSON body as the model; 413, 415 or 400 with the reason."""
     _check_media_type(request)
     text = await _read(request, limit)
-    return _validated(adapter, _decode(text))
+    if len(text) <= SMALL_BODY:
+        return parse_json(text, adapter)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_LARGE_BODIES, parse_json, text, adapter)
+
+
+def parse_json(text: bytes, adapter: TypeAdapter[Model]) -> Model:
+    """The text as the model; 400 with the reason."""
+    value = _decode(text)
+    if entries(value) > MAX_PROPERTIES:
+        raise invalid({"body": [f"may have at most {MAX_PROPERTIES} properties"]})
+    return _validated(adapter, value)
 
 
 def parameter_names(adapter: TypeAdapter[Model]) -> list[str]:
@@ -123,8 +143,8 @@ def _no_constant(name: str) -> NoReturn:
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        counts = Counter(name for name, _ in pairs)
+        twice = sorted(name for name, count in counts.items() if count > 1)
         raise invalid({name: ["is given twice"] for name in twice})
     return found
 

@@ -5,6 +5,7 @@ they do not name is refused.
 """
 
 import re
+from collections.abc import Sized
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, TypeAlias, TypeVar
@@ -14,7 +15,6 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     ConfigDict,
-    Field,
     PlainSerializer,
     WithJsonSchema,
     with_config,
@@ -36,6 +36,12 @@ CONFIG = ConfigDict(alias_generator=to_camel, serialize_by_alias=True, extra="fo
 def wire(kind: type[Model]) -> type[Model]:
     """Mark a dataclass as a shape of the wire."""
     return with_config(CONFIG)(kind)
+
+
+def entries(value: object) -> int:
+    """How many properties a JSON object has; 0 of what is no object."""
+    is_object = not isinstance(value, str | list)
+    return len(value) if is_object and isinstance(value, Sized) else 0
 
 
 def utc_text(instant: datetime) -> str:
@@ -67,6 +73,13 @@ def _key(text: str) -> str:
     if reason := why_unstorable(text):
         raise ValueError(reason)
     return text
+
+
+def _bounded(value: object) -> object:
+    """Before anything of it is looked at."""
+    if (count := entries(value)) > MAX_KEYS:
+        raise ValueError(f"may hold at most {MAX_KEYS} prices, not {count}")
+    return value
 
 
 def _uuid(value: object) -> object:
@@ -144,7 +157,7 @@ RatioText: TypeAlias = Annotated[
 
 PriceList: TypeAlias = Annotated[
     dict[RatioText, ExactRatioValue],
-    Field(max_length=MAX_KEYS),
+    BeforeValidator(_bounded),
     WithJsonSchema(
         {
             "type": "object",

@@ -1,6 +1,9 @@
 """Claims about the administrators' endpoints."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from time import monotonic
 
 from tests.integration.aggregator.api.client import Api
 from tests.integration.aggregator.rows import Rows
@@ -108,9 +111,48 @@ async def test_a_bad_line_of_an_import_is_named_and_nothing_is_applied(api: Api)
         answer = await api.post(f"{RATIOS}/import", b'{"ratios": {"cpu": 1, %b}}' % bad)
         assert (answer.status, list(answer.json()["errors"])) == (400, [field]), bad
     assert (await api.post(f"{RATIOS}/import", {"ratios": []})).status == 400
-    many = {f"k{number}": 1 for number in range(10_001)}
-    assert (await api.post(f"{RATIOS}/import", {"ratios": many})).status == 400
     assert (await api.get(RATIOS)).json() == []
+
+
+async def test_faults_beyond_twenty_are_counted(api: Api) -> None:
+    """An answer stays short, whatever is wrong; a name that is long is cut."""
+    bad: dict[str, object] = {f"k{number}{'x' * 200}": -1 for number in range(1_000)}
+    answer = await api.post(f"{RATIOS}/import", {"ratios": bad})
+    assert len(answer.json()["errors"]) == 20
+    assert answer.json()["detail"].endswith("; and 980 more like these")
+    twice = b",".join(b'"k%d": 1, "k%d": 1' % (number, number) for number in range(1_000))
+    for body in (b'{"ratios": {%b}}' % twice, b"{%b}" % twice):
+        told = await api.post(f"{RATIOS}/import", body)
+        assert (told.status, len(told.json()["errors"])) == (400, 20)
+        assert told.json()["detail"].endswith("; and 980 more like these")
+    assert len(answer.body) < 10_000
+
+
+async def test_more_than_a_price_list_holds_is_refused_unread(api: Api) -> None:
+    """With the bound; one fault, however many there are within."""
+    many: dict[str, object] = {f"\0{number}": -1 for number in range(10_001)}
+    answer = await api.post(f"{RATIOS}/import", {"ratios": many})
+    assert answer.json()["errors"] == {"ratios": ["may hold at most 10000 prices, not 10001"]}
+    answer = await api.post(f"{RATIOS}/import", many)
+    assert answer.json()["errors"] == {"body": ["may have at most 100 properties"]}
+
+
+async def test_a_large_body_keeps_nobody_waiting(api: Api) -> None:
+    """Others are answered while it is read."""
+    body = BytesIO(b'{"ratios": [' + b"1," * 1_900_000 + b"1]}")
+    sent = {"Content-Type": "application/json"}
+    began = monotonic()
+    refused = asyncio.create_task(
+        api.ask("POST", f"{RATIOS}/import", data=body, headers=sent), name="import"
+    )
+    waits: list[float] = []
+    while not refused.done():
+        asked = monotonic()
+        await asyncio.sleep(0.001)
+        assert (await api.get("/healthz")).status == 200
+        waits.append(monotonic() - asked)
+    assert (await refused).status == 400
+    assert max(waits) < (monotonic() - began) / 2
 
 
 async def test_a_check_lists_what_is_wrong(api: Api, rows: Rows) -> None:
