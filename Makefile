@@ -66,7 +66,6 @@ install-aggregator: ## install the aggregator and the nodemeter command as a ser
 	@sh systemd/install.sh aggregator
 
 uninstall-agent: ## remove the agent; configuration and state stay
-install-agent: ## remove the agent; configuration and state stay
 	@sh systemd/install.sh --remove agent
 
 uninstall-aggregator: ## remove the aggregator; configuration and data stay
