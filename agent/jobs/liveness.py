@@ -88,7 +88,8 @@ class Liveness:
 
     def _cpu_us(self, cgroup: str) -> int | None:
         """The counter that samples are taken from; nothing is kept for one reading."""
-        v1, v2, files = self._hierarchies.v1.get("cpuacct"), self._hierarchies.v2, KeptFiles(limit=0)
+        v1, v2 = self._hierarchies.v1.get("cpuacct"), self._hierarchies.v2
+        files = KeptFiles(limit=0)
         if v1 and (data := files.read(f"{v1}{cgroup}/cpuacct.usage", 64)):
             return int(data) // 1000
         data = files.read(f"{v2}{cgroup}/cpu.stat", 256) if v2 is not None else None

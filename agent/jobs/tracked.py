@@ -12,7 +12,7 @@ from agent.jobs.reading import Stamp, is_racy, read_job_file, stamp_of
 from agent.model import Reading, ResourceType, Run
 
 _EARLY_MS = 1_000
-"""An instant this far ahead counts as reached: two clocks are compared."""
+"""An end this far ahead is waited for: two clocks are compared."""
 _SOON_MS = 300_000
 """A start further ahead than this is a mistake, and is reported."""
 _START_GRACE_US = 60_000_000
@@ -51,6 +51,7 @@ class TrackedFile:
         self._refusal: str | None = None  # what is wrong with the newest version
         self._doubt: str | None = None  # what is wrong with the run itself
         self._is_verified = False
+        self._has_begun = False
         self._seen_ms: int | None = None
         self._died_ms: int | None = None
         self._final: Mapping[ResourceType, Reading] = {}  # what could be read after its death
@@ -91,7 +92,7 @@ class TrackedFile:
             return
         if self.run is None or self.run.key != run.key:
             self._seen_ms = self._died_ms = None
-            self.is_retired = False
+            self._has_begun = self.is_retired = False
         self.run, self._owner = run, owner
         self._life = replace(run, ended_at_ms=None, final={})
         self._refusal = self._doubt = None
@@ -128,50 +129,56 @@ class TrackedFile:
 
     def judge(self, now_ms: int, liveness: Liveness) -> Run | None:
         """The run as it is now, ended or not; None = there is nothing that can be metered."""
-        if self.run is None or self._life is None or self.twin or self.is_retired:
-            return None
-        if not self._has_started(now_ms):
+        if self.run is None or self.twin or self.is_retired or not self._has_started(now_ms):
             return None
         if self._has_ended(now_ms):
             return self.run
         if self.run.metered_until_ms is not None:
             return None  # what has ended does not live until its later end
-        if self.run.cgroup is None and not self.run.pids:
-            return self._life
+        return self._living(now_ms, liveness)
+
+    def _living(self, now_ms: int, liveness: Liveness) -> Run | None:
+        life = self._life
+        if life is None or (life.cgroup is None and not life.pids):
+            return life
         if self._died_ms is None:
-            return self._look(self._life, now_ms, liveness)
-        return replace(self._life, ended_at_ms=self._died_ms, final=self._final)
+            return self._look(life, now_ms, liveness)
+        return replace(life, ended_at_ms=self._died_ms, final=self._final)
 
     def _has_started(self, now_ms: int) -> bool:
         assert self.run is not None
         ahead_ms = self.run.started_at_ms - now_ms
-        if ahead_ms > _SOON_MS:
+        if ahead_ms <= 0:
+            self._has_begun = True  # and does not stop where the clock is set back
+        elif ahead_ms > _SOON_MS and not self._has_begun:
             self._doubt = "started_at: is in the future; check the clock of who wrote it"
-        return ahead_ms <= _EARLY_MS
+        return self._has_begun
 
     def _has_ended(self, now_ms: int) -> bool:
         ended = self.run.ended_at_ms if self.run else None
-        return ended is not None and ended <= now_ms + _EARLY_MS
+        return ended is not None and ended <= now_ms
 
     def _look(self, life: Run, now_ms: int, liveness: Liveness) -> Run | None:
         """Look whether the run's processes exist; remember when they did last."""
-        age_us = self._age_us()
-        if liveness.is_alive(life, age_us):
+        if liveness.is_alive(life, self._age_us()):
             if not self._is_verified and not self._verify(life, liveness):
                 return None
             self._seen_ms = now_ms
             return life
-        return life if is_held(self.path) else self._without_processes(life, age_us, liveness)
+        return life if is_held(self.path) else self._without_processes(life, now_ms, liveness)
 
-    def _without_processes(self, life: Run, age_us: int, liveness: Liveness) -> Run | None:
+    def _without_processes(self, life: Run, now_ms: int, liveness: Liveness) -> Run | None:
         """The run whose processes are gone, or are not there yet."""
-        if self.run is not None and self.run.ended_at_ms is not None:
+        ended_at_ms = self.run.ended_at_ms if self.run else None
+        if ended_at_ms is not None and ended_at_ms > now_ms + _EARLY_MS:
             return self.run  # it is over, by a clock that is ahead of ours
+        if ended_at_ms is not None:
+            return life  # so that its end comes out exact
         if self._seen_ms is not None:
             self._died_ms = max(self._seen_ms, life.started_at_ms)
             self._final = liveness.final(life)
             return replace(life, ended_at_ms=self._died_ms, final=self._final)
-        if abs(age_us) <= _START_GRACE_US:
+        if abs(self._age_us()) <= _START_GRACE_US:
             return life
         self._doubt = "its processes are gone and nobody saw them end; remove the file"
         return None

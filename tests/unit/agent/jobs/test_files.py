@@ -204,7 +204,8 @@ def test_a_later_end_in_the_future_does_not_revive_the_run(node: Node) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("unified/{}/cpu.stat", "usage_usec 9\n"), ("cpuacct/{}/cpuacct.usage", "9999")]
+    ("name", "text"),
+    [("unified/{}/cpu.stat", "usage_usec 9\n"), ("cpuacct/{}/cpuacct.usage", "9999")],
 )
 def test_a_cgroup_without_processes_still_tells_its_cpu_time(
     node: Node, tmp_path: Path, name: str, text: str
@@ -353,6 +354,34 @@ def test_a_start_in_the_future_waits_and_is_reported(node: Node) -> None:
     assert node.problem().startswith("started_at: is in the future")
     node.now_ms += HOUR_MS
     assert set(node.runs()) == {"a"}
+    assert node.provider.problems() == []
+
+
+@pytest.mark.parametrize("cgroup", [None, "/jobs/a"])
+def test_what_is_just_ahead_of_our_clock_is_waited_for(node: Node, cgroup: str | None) -> None:
+    """Taken early, a start would be billed too soon and an end too short."""
+    now = node.now_ms
+    node.populate("/jobs/a")
+    node.write(cgroup=cgroup, started_at=stamp(now + 400))
+    assert node.runs() == {}
+    assert node.provider.problems() == []
+    node.now_ms += 400
+    assert node.runs()["a"].ended_at_ms is None
+    node.populate("/jobs/a", populated=False)
+    node.write(cgroup=cgroup, started_at=stamp(now + 400), ended_at=stamp(now + 1_300), cpu_usec=5)
+    assert node.runs()["a"].ended_at_ms is None
+    node.now_ms = now + 1_300
+    run = node.runs()["a"]
+    assert run.ended_at_ms == now + 1_300
+    assert run.final[ResourceType.CPU].value == 5
+
+
+def test_a_run_that_has_begun_goes_on_where_the_clock_is_set_back(node: Node) -> None:
+    """Its start lies in the future then; it lives all the same."""
+    node.write()
+    node.runs()
+    node.now_ms -= 2 * HOUR_MS
+    assert node.runs()["a"].ended_at_ms is None
     assert node.provider.problems() == []
 
 
