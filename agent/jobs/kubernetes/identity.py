@@ -87,6 +87,11 @@ def nameless(uid: str, name: tuple[str, str] | None, addon_namespaces: Sequence[
     )
 
 
+def is_static(labels: Mapping[str, str]) -> bool:
+    """Whether the kubelet has it from a file or a URL, not from the API server."""
+    return labels.get(_SOURCE, "api") != "api"
+
+
 def _owner(metadata: Object) -> Object:
     """The owner that controls it; {} = none does."""
     owners = as_objects(metadata.get("ownerReferences"))
@@ -98,8 +103,8 @@ def _kind(
 ) -> str:
     if namespace in addon_namespaces:
         return "addon"
-    is_static = labels.get(_SOURCE, "api") != "api"
-    return "service" if is_static or as_text(owner.get("kind")) in _SERVICE_OWNERS else "job"
+    is_service = is_static(labels) or as_text(owner.get("kind")) in _SERVICE_OWNERS
+    return "service" if is_service else "job"
 
 
 def _first(labels: Mapping[str, str], names: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """Asks the kubelet in the background, through both of its interfaces."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from agent.errors import ProviderError
 from agent.jobs.kubernetes.allocations import Allocations
 from agent.jobs.kubernetes.kubelet import AccessDeniedError, Kubelet
 from agent.jobs.kubernetes.podresources import PodResources
-from agent.jobs.kubernetes.pods import PodList, PodRules, parse_pods
+from agent.jobs.kubernetes.pods import PodList, PodRules, parse_pods, version_marks
 
 _FIRST_WAIT_SECONDS = 3.0
 _WAIT_SECONDS = 0.2
@@ -73,6 +73,8 @@ class KubeletSource:
         self._kubelet = kubelet
         self._rules = rules
         self._monotonic_ns = monotonic_ns
+        self._listed = Pods()
+        self._marks: Sequence[bytes] = ()
         self._wait_seconds = _FIRST_WAIT_SECONDS
         self._next_ns = 0
         self._gap_ns = _FIRST_GAP_NS
@@ -113,10 +115,19 @@ class KubeletSource:
         self._pods.close()
 
     def _ask_pods(self) -> Pods:
+        """The list as it is now; the same one again if no pod has changed."""
         try:
-            return Pods(listed=parse_pods(self._kubelet.get_pods(), self._rules))
+            body = self._kubelet.get_pods()
         except AccessDeniedError as error:
             return Pods(denied=str(error))
+        marks = version_marks(body)
+        if not self._listed.listed.is_versioned or marks != self._marks:
+            self._listed, self._marks = Pods(listed=self._parse(body)), marks
+        return self._listed
+
+    def _parse(self, body: bytes) -> PodList:
+        try:
+            return parse_pods(body, self._rules)
         except ValueError as error:
             raise ProviderError(f"the kubelet's list of pods is not understood: {error}") from error
 

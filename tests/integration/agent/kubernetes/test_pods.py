@@ -262,6 +262,25 @@ def test_without_the_right_to_see_pods_they_are_metered_nonetheless(
     assert TOKEN not in problem.message
 
 
+def test_a_list_is_parsed_again_only_if_a_pod_has_changed(
+    node: Node, tree: CgroupTree, answer: Answer, resources: Resources
+) -> None:
+    """By the API server's versions, in whatever order they come."""
+    assert not resources.requests
+    tree.make(pod_path())
+    one, other = pod("train", version="7"), pod("x", uid=OTHER, version="8")
+    answer.body = pod_list(one, other)
+    node.restart()
+    node.runs()
+    before = node.source._pods.answer.value
+    answer.body = pod_list(other, one)
+    node.refresh()
+    assert node.source._pods.answer.value is before
+    answer.body = pod_list(other, pod("train", labels={"jobName": "new"}, version="9"))
+    node.refresh()
+    assert node.runs()["train"].job_name == "new"
+
+
 # Real cgroups --------------------------------------------------------------------------------
 
 

@@ -54,12 +54,15 @@ def pod(
     init: Iterable[Object] = (),
     spec: Object | None = None,
     status: Object | None = None,
+    version: str | None = None,
 ) -> Object:
     """A pod that runs since 2026-01-01."""
     metadata: dict[str, Json] = {"name": name, "namespace": namespace, "uid": uid}
     metadata["labels"] = dict(labels or {})
     metadata["annotations"] = dict(annotations or {})
     metadata["managedFields"] = [{"manager": "kubelet", "fieldsV1": {"f:metadata": {}}}]
+    if version is not None:
+        metadata["resourceVersion"] = version
     if owner is not None:
         kind, owner_name = owner
         metadata["ownerReferences"] = [

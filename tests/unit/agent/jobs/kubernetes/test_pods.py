@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.jobs.kubernetes.document import Json, Object
 from agent.jobs.kubernetes.identity import nameless
-from agent.jobs.kubernetes.pods import MAX_PODS, Pod, PodRules, parse_pods
+from agent.jobs.kubernetes.pods import MAX_PODS, Pod, PodRules, parse_pods, version_marks
 from agent.model import ResourceType
 from tests.unit.agent.jobs.kubernetes.manifests import (
     IDENTITY_RULES,
@@ -284,6 +284,30 @@ def test_what_is_not_read_is_not_kept() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 1.5 * len(body)
+
+
+def test_a_list_is_known_again_by_its_versions() -> None:
+    """In whatever order; not with another pod, nor with another version of one."""
+    first, second = pod(uid="a", version="1"), pod(uid="b", version="2")
+    marks = version_marks(pod_list(first, second))
+    assert version_marks(pod_list(second, first)) == marks
+    assert version_marks(pod_list(first)) != marks
+    assert version_marks(pod_list(first, pod(uid="b", version="3"))) != marks
+    assert version_marks(pod_list(first, second, pod(uid="c", version="2"))) != marks
+
+
+def test_what_a_user_writes_is_no_version() -> None:
+    """Its quotes are escaped."""
+    trick = {"note": '"resourceVersion":"2","uid":"b"'}
+    tricky, plain = pod(version="1", annotations=trick), pod(version="1")
+    assert version_marks(pod_list(tricky)) == version_marks(pod_list(plain))
+
+
+def test_a_list_has_versions_if_all_of_its_pods_have() -> None:
+    """Or are static: those never change under their uid."""
+    static = pod(annotations={"kubernetes.io/config.source": "file"})
+    assert parse_pods(pod_list(pod(uid="a", version="1"), static), RULES).is_versioned
+    assert not parse_pods(pod_list(pod(uid="a", version="1"), pod()), RULES).is_versioned
 
 
 def test_a_pod_that_nobody_lists_still_has_its_uid() -> None:
