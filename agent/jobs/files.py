@@ -10,7 +10,8 @@
 - A file that tells a later end of such a run, or more CPU time (an epilog that comes after
   the death was seen), is answered once more as ended, for the rest alone.
 - The directory is root's or the agent's own, and so is trust: a file of anybody else may
-  bill only its owner and claim only its owner's processes and cgroups.
+  bill only its owner, claim only its owner's processes and cgroups, and begin at most a
+  day before it appeared.
 - A file that has not changed is not read again.
 """
 
@@ -85,7 +86,7 @@ class FilesProvider:
         """Every run that lives, and every ended one until it is `settled`."""
         now_ms = self._now_ms()
         has_ended = any(run.ended_at_ms is not None for run in self._answered.values())
-        if self._refresh() or has_ended:
+        if self._refresh(now_ms) or has_ended:
             self._end_removed(now_ms)
             self._find_twins(now_ms)
         judged = (file.judge(now_ms, self._liveness) for file in self._files.values())
@@ -121,7 +122,7 @@ class FilesProvider:
             if (found := file.problems())
         ]
 
-    def _refresh(self) -> bool:
+    def _refresh(self, now_ms: int) -> bool:
         """Read what is new in the directory; say whether anything is."""
         listed = list_job_files(str(self._directory))
         gone = self._files.keys() - listed.keys()
@@ -133,7 +134,7 @@ class FilesProvider:
             if file is None:
                 file = self._files[name] = TrackedFile(f"{self._directory}/{name}", self._wall_ns)
             if not file.is_current(status):
-                file.load(status, self._trusted)
+                file.load(status, self._trusted, now_ms)
                 self._meet_again(file)
                 has_changed = True
         return has_changed

@@ -11,6 +11,7 @@ its owner.
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal
 from typing import NamedTuple
 
@@ -23,6 +24,14 @@ MAX_CPU_M = 10_000_000
 MAX_MEM_MI = 1 << 30
 _MAX_CORES = MAX_CPU_M // 1000
 _MAX_FAULTS = 20
+
+_DAY_MS = 86_400_000
+_MAX_AGE_DAYS = 35
+"""The aggregator takes nothing older."""
+_MAX_LATE_MS = _DAY_MS
+"""So long before its file a run may have begun where anybody may have written that."""
+_MAX_DEVICES = 64
+"""More than any machine has; a trusted file may list slices of them."""
 
 
 class Owner(NamedTuple):
@@ -44,6 +53,39 @@ def parse_job(data: bytes, owner: Owner) -> Run:
     if problems := [*fields.problems(), *_presumption(run, owner)]:
         raise JobFileError(_shorten(problems))
     return run
+
+
+def bound_start(run: Run, owner: Owner, appeared_ms: int) -> tuple[Run, str | None]:
+    """Let nobody have a past metered that is longer than one may forget to write a file.
+
+    Every minute since the start becomes records of every device. A run that outlived an
+    agent, and whose file is rewritten at its end, must not be lost: its start is moved.
+
+    Args:
+        run: what the file says.
+        owner: whose file it is.
+        appeared_ms: agent time when the file appeared, which its owner cannot choose.
+
+    Returns:
+        The run with the start that counts, and what is to be said of that.
+
+    Raises:
+        JobFileError: it began before anything can be billed.
+    """
+    late_ms = appeared_ms - run.started_at_ms
+    if late_ms > _MAX_AGE_DAYS * _DAY_MS:
+        problem = (
+            f"started_at: is more than {_MAX_AGE_DAYS} days before the file appeared, and nothing "
+            "so old is billed; give the time when this run started"
+        )
+        raise JobFileError([problem])
+    if owner.is_trusted or late_ms <= _MAX_LATE_MS:
+        return run, None
+    notice = (
+        "started_at: is more than 24 hours before the file appeared; only root's files may begin "
+        "earlier, so unless it was metered before, it is from 24 hours before the file on"
+    )
+    return replace(run, started_at_ms=appeared_ms - _MAX_LATE_MS), notice
 
 
 def _shorten(problems: list[str]) -> list[str]:
@@ -156,5 +198,7 @@ def _presumption(run: Run, owner: Owner) -> Iterator[str]:
         return
     if run.username != owner.name:
         yield f"username: the file is {owner.name}'s, so it may bill only {owner.name}"
+    if len(run.devices) > _MAX_DEVICES:
+        yield f"devices: are more than {_MAX_DEVICES}; only root's files may name so many"
     if run.user_id is not None:
         yield f"user_id: the file is {owner.name}'s; only root's files may name a uuid"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from agent.errors import JobFileError
-from agent.jobs.jobfile import Owner
+from agent.jobs.jobfile import Owner, bound_start
 from agent.jobs.liveness import Liveness, is_held
 from agent.jobs.reading import Stamp, is_racy, read_job_file, stamp_of
 from agent.model import Reading, ResourceType, Run
@@ -77,13 +77,14 @@ class TrackedFile:
             and not self._is_racy
         )
 
-    def load(self, status: os.stat_result, trusted: frozenset[int]) -> None:
+    def load(self, status: os.stat_result, trusted: frozenset[int], now_ms: int) -> None:
         """Read a new version; a wrong one leaves the last good one in force."""
         self._stamp = stamp_of(status)
         self._written_ns = status.st_mtime_ns
         self._is_racy = is_racy(self._stamp, self._wall_ns())
         try:
             run, owner = read_job_file(self.path, trusted)
+            run, notice = self._bound(run, owner, now_ms)
         except JobFileError as error:
             self._refuse(str(error))
             return
@@ -95,8 +96,15 @@ class TrackedFile:
             self._has_begun = self.is_retired = False
         self.run, self._owner = run, owner
         self._life = replace(run, ended_at_ms=None, final={})
-        self._refusal = self._doubt = None
+        self._refusal, self._doubt = notice, None
         self._is_verified = owner.is_trusted
+
+    def _bound(self, run: Run, owner: Owner, now_ms: int) -> tuple[Run, str | None]:
+        """Bound the start by the first version of the run; a later one does not move it."""
+        if self.run is not None and self.run.key == run.key:
+            return replace(run, started_at_ms=self.run.started_at_ms), None
+        age_ns = self._wall_ns() - self._stamp.changed_ns
+        return bound_start(run, owner, now_ms - max(0, age_ns) // 1_000_000)
 
     def _refuse(self, why: str) -> None:
         kept = "; its last good version stays in force" if self.run else ""

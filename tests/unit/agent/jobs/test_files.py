@@ -21,6 +21,7 @@ from agent.procfs import ProcFs
 
 START_MS = 1_770_350_400_000
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 
 
 class Node:
@@ -530,6 +531,48 @@ def test_a_plain_user_s_file_bills_only_its_owner(node: Node) -> None:
     (run,) = node.provider.runs()
     assert run.key == f"files.{pwd.getpwnam('daemon').pw_uid}:mine@{START_MS}"
     assert "may bill only daemon" in node.problem()
+
+
+def test_a_start_that_nothing_can_be_billed_for_is_refused(node: Node) -> None:
+    """A slip in the year must not become months of records."""
+    node.now_ms += 35 * DAY_MS
+    node.write(started_at=stamp(node.now_ms - 35 * DAY_MS - 1))
+    assert node.runs() == {}
+    assert node.problem().startswith("started_at: is more than 35 days before the file appeared")
+    node.write(started_at=stamp(node.now_ms - 35 * DAY_MS))
+    assert set(node.runs()) == {"a"}
+
+
+def test_a_run_may_live_longer_than_a_start_may_lie_back(node: Node) -> None:
+    """Its file was there all the time; neither the end nor a new agent takes it for old."""
+    node.write()
+    node.runs()
+    node.now_ms += 40 * DAY_MS
+    node.write(cpu_m=7)
+    assert node.runs()["a"].quotas[ResourceType.CPU] == 7
+    node.wall_lead_s += 40 * DAY_MS // 1000
+    node.restart()
+    assert node.runs()["a"].started_at_ms == START_MS
+    assert node.provider.problems() == []
+
+
+@needs_root
+def test_a_plain_user_s_file_begins_at_most_a_day_before_it_appeared(node: Node) -> None:
+    """His three days become one, and he is told; a run that is known goes on as it was."""
+    started = node.now_ms - 3 * DAY_MS
+    given_to(node.write(username="daemon", started_at=stamp(started)), "daemon")
+    run = node.runs()["a"]
+    assert run.started_at_ms == node.now_ms - DAY_MS
+    assert run.key.endswith(f"@{started}")
+    assert node.problem().startswith("started_at: is more than 24 hours before the file appeared")
+    began = node.now_ms
+    given_to(node.write("b", username="daemon", started_at=stamp(began)), "daemon")
+    node.runs()
+    node.now_ms += 3 * DAY_MS
+    end = stamp(node.now_ms)
+    path = node.write("b", username="daemon", started_at=stamp(began), ended_at=end)
+    given_to(path, "daemon")
+    assert node.runs()["b"].started_at_ms == began
 
 
 @needs_root

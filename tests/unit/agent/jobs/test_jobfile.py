@@ -227,6 +227,15 @@ def test_a_plain_user_bills_only_himself() -> None:
     assert problems(ALICE, user_id=uuid)[0].startswith("user_id: the file is alice's")
 
 
+def test_a_plain_user_names_no_more_devices_than_a_machine_has() -> None:
+    """Each of them is a meter for every minute."""
+    assert len(parse(ALICE, devices=list(range(64))).devices) == 64
+    assert problems(ALICE, devices=list(range(65))) == (
+        "devices: are more than 64; only root's files may name so many",
+    )
+    assert len(parse(ROOT, devices=list(range(65))).devices) == 65
+
+
 def test_a_plain_user_s_key_is_nobody_else_s() -> None:
     """Whatever name he chooses, his runs have keys of their own."""
     keys = {
