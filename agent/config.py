@@ -68,11 +68,16 @@ def read_config(path: str | None) -> Mapping[str, Toml]:
 
     try:
         with open(path, "rb") as file:
-            return tomllib.load(file)
+            config = tomllib.load(file)
+        repr(config)  # what cannot be shown could not be reported either
     except OSError as error:
         raise SettingsError([f"cannot be read: {error.strerror}"], path) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError([f"not valid TOML: {error}"], path) from error
+    except (RecursionError, ValueError) as error:
+        problem = "is nested too deeply, or holds a number of too many digits"
+        raise SettingsError([problem], path) from error
+    return config
 
 
 class Reader:
@@ -107,7 +112,8 @@ class Reader:
         if value is None:
             return default
         if isinstance(value, str) and name.startswith(PREFIX):
-            value = int(value) if value.isascii() and value.isdecimal() else value
+            is_number = value.isascii() and value.isdecimal() and len(value) < 20
+            value = int(value) if is_number else value
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             rule = f"must be a whole number from {least} to {most}"
             self._problems.append(f"{name}: {rule}, not {value!r}")

@@ -208,11 +208,16 @@ def find_config(environ: Mapping[str, str]) -> Path | None:
 
 def _read(file: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        repr(values)  # what cannot be shown could not be reported either
     except OSError as error:
         raise SettingsError([f"cannot be read: {error.strerror}"], str(file)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError([f"is not valid TOML: {error}"], str(file)) from error
+    except (RecursionError, ValueError) as error:
+        problem = "is nested too deeply, or holds a number of too many digits"
+        raise SettingsError([problem], str(file)) from error
+    return values
 
 
 def _apply_environment(values: dict[str, object], environ: Mapping[str, str]) -> None:

@@ -4,6 +4,9 @@ import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
+
+Toml: TypeAlias = "str | int | float | bool | list[Toml] | dict[str, Toml]"
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -24,8 +27,11 @@ def default_url(files: Sequence[Path]) -> str:
     """The URL by the first file that can be read and says one, else the default."""
     for file in files:
         try:
-            http = tomllib.loads(file.read_text(encoding="utf-8")).get("http", {})
-        except (OSError, ValueError):
+            config: dict[str, Toml] = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        http = config.get("http", {})
+        if not isinstance(http, dict):
             continue
         host, port = http.get("host", "127.0.0.1"), http.get("port", 8080)
         if isinstance(host, str) and isinstance(port, int):

@@ -168,7 +168,7 @@ def _is_this_machine(host: str) -> bool:
 def _decoded(body: bytes, url: str) -> Json:
     try:
         decoded: Json = json.loads(body, parse_float=Number) if body else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AdminError(f"what answers at {url} is no nodemeter aggregator") from error
     return decoded
 
@@ -177,7 +177,7 @@ def _detail(error: HTTPError) -> str | None:
     """The words of a problem (RFC 9457), if it is one."""
     try:
         problem: Json = json.loads(error.read())
-    except (ValueError, OSError):
+    except (ValueError, RecursionError, OSError):
         return None
     detail = problem.get("detail") if isinstance(problem, dict) else None
     return detail if isinstance(detail, str) else None

@@ -179,6 +179,24 @@ def test_broken_toml_names_the_place(tmp_path: Path) -> None:
     assert "line 2" in problem
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"a = {'[' * 5000}",
+        f"a = {'{a=' * 5000}",
+        f"[http]\nport{'.a' * 5000} = 1\n[jobs]\ndir{'.a' * 5000} = 1\n",
+        f"[http]\nport = {'9' * 5000}\n",
+        f"[http]\nport = 0x{'f' * 5000}\n[jobs]\ndir = 0x{'f' * 5000}\n",
+    ],
+)
+def test_toml_without_measure_is_a_fault(tmp_path: Path, text: str) -> None:
+    """Too deep to be read or shown, or with numbers of thousands of digits."""
+    (problem,) = problems(tmp_path, text)
+    assert "nested too deeply, or holds a number of too many digits" in problem
+    (problem,) = problems(tmp_path, "", NODEMETER_SPOOL_RETENTION_HOURS="9" * 5000)
+    assert problem.startswith("NODEMETER_SPOOL_RETENTION_HOURS: must be a whole number")
+
+
 def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
     """Defaults never stand in for a file that somebody asked for."""
     with pytest.raises(SettingsError, match="No such file"):

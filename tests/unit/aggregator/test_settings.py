@@ -149,6 +149,22 @@ def test_a_file_that_is_no_toml_is_said_to_be_so(tmp_path: Path) -> None:
     assert "line 1" in fault
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"a = {'[' * 5000}",
+        f"a = {'{a=' * 5000}",
+        f"[http]\nport{'.a' * 5000} = 1\n[jobs]\ndir{'.a' * 5000} = 1\n",
+        f"[http]\nport = {'9' * 5000}\n",
+        f"[http]\nport = 0x{'f' * 5000}\n[jobs]\ndir = 0x{'f' * 5000}\n",
+    ],
+)
+def test_toml_without_measure_is_a_fault(tmp_path: Path, text: str) -> None:
+    """Too deep to be read or shown, or with numbers of thousands of digits."""
+    (problem,) = problems(tmp_path, text)
+    assert "nested too deeply, or holds a number of too many digits" in problem
+
+
 def test_a_section_that_is_no_table_is_a_fault(tmp_path: Path) -> None:
     """Even where the environment would write into it."""
     (fault,) = problems(tmp_path, "http = 3\n", {"NODEMETER_HTTP_PORT": "1"})

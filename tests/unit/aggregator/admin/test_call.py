@@ -21,6 +21,8 @@ from aggregator.admin.address import DEFAULT_URL, config_files, default_url
         ("", DEFAULT_URL),
         ("[http\n", DEFAULT_URL),
         ('[http]\nport = "x"\n', DEFAULT_URL),
+        ("http = 3\n", DEFAULT_URL),
+        (f"a = {'[' * 5000}", DEFAULT_URL),
     ],
 )
 def test_the_url_is_that_of_the_configuration(tmp_path: Path, text: str, url: str) -> None:
