@@ -104,7 +104,8 @@ class Run:
 
     `quotas` holds base units for cpu and mem (0 = nothing requested; both always
     present) and storage where paths are declared. `started_at_ms` never changes for a
-    key. `ended_at_ms` set = the run has ended there; a run that a complete answer no
+    key. `ended_at_ms` set = the run has ended there (before its start, if the clock was set
+    back meanwhile: a start never moves); a run that a complete answer no
     longer holds has ended when it was last seen. `final` holds readings that the
     provider took at the very end (`cpu_usec` of a jobs.d file), exact where a sampler
     comes too late. `metered_until_ms` set = it was named as ended there before, and

@@ -33,7 +33,6 @@ class Describer:
         """The run of this container; `container` None = its id and its limits are all there is."""
         told_ms = container.started_at_ms if container else None
         started_at_ms = self._starts.at_ms(found, told_ms)
-        ended_at_ms = found.ended_at_ms
         settings = self._settings
         job_id = self._first(container, settings.job_id_from) or place.id
         name = self._first(container, settings.job_name_from)
@@ -49,7 +48,7 @@ class Describer:
             vc=self._first(container, settings.vc_from) or "default",
             project=self._first(container, settings.project_from),
             started_at_ms=started_at_ms,
-            ended_at_ms=None if ended_at_ms is None else max(ended_at_ms, started_at_ms),
+            ended_at_ms=found.ended_at_ms,
             quotas=container.quotas if container else (limits or UNLIMITED).quotas(),
             devices=container.devices if container else (),
             cgroup=found.path,

@@ -27,10 +27,10 @@ def describe(tracked: Tracked, now: Description, started_at_ms: int) -> Run:
 
 def describe_end(tracked: Tracked, run: Run) -> Run:
     """The same run, whose cgroup is gone."""
-    assert tracked.found.ended_at_ms is not None
     if run.ended_at_ms is None:
-        end_ms = max(tracked.found.ended_at_ms, run.started_at_ms)
-        run = replace(run, ended_at_ms=end_ms, final=final_readings(tracked.found))
+        run = replace(
+            run, ended_at_ms=tracked.found.ended_at_ms, final=final_readings(tracked.found)
+        )
         tracked.run = run
     return run
 

@@ -127,7 +127,6 @@ def make_run(
 
 def end_run(run: Run, found: FoundCgroup, ended_at_ms: int) -> Run:
     """The same run, over."""
-    ended_at_ms = max(ended_at_ms, run.started_at_ms)
     return replace(run, ended_at_ms=ended_at_ms, final=final_readings(found))
 
 

@@ -158,7 +158,6 @@ class SystemdProvider:
         fields = fields_of(cgroup.names, stars, name_of)
         settings = self._settings
         started_at_ms = self._starts.at_ms(cgroup)
-        ended_at_ms = cgroup.ended_at_ms
         job_id = fill(settings.job_id, fields, fields["unit"])
         return Run(
             key=unit.run_key,
@@ -169,7 +168,7 @@ class SystemdProvider:
             vc=fill(settings.vc, fields, "default"),
             project=fill(settings.project, fields),
             started_at_ms=started_at_ms,
-            ended_at_ms=None if ended_at_ms is None else max(ended_at_ms, started_at_ms),
+            ended_at_ms=cgroup.ended_at_ms,
             quotas=limits.quotas(),
             cgroup=cgroup.path,
             final=final_readings(cgroup),

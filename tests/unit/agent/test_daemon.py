@@ -22,8 +22,10 @@ from agent.daemon import Daemon
 from agent.daemon.schedule import Look
 from agent.errors import AgentError, SpoolError
 from agent.integrate import UsageRecord
+from agent.jobs import JobProvider
 from agent.model import Device, DeviceShare, ResourceType
 from agent.notify import Notifier, Watcher
+from agent.samplers import Sampler
 from agent.samplers.host import HostCapacity, HostReader
 from agent.sections.metrics import MetricsSettings
 from agent.settings import AgentSettings, build_settings
@@ -65,6 +67,7 @@ class Bench:
     time: FakeTime = field(default_factory=lambda: FakeTime(wall=START_MS * MS))
     provider: FakeProvider = field(default_factory=FakeProvider)
     sampler: FakeSampler = field(default_factory=FakeSampler)
+    others: tuple[JobProvider, Sampler] | None = None  # instead of these two
     link: FakeLink = field(default_factory=FakeLink)
     host: HostReader | None = None
     textfile: Path | None = None
@@ -82,8 +85,8 @@ class Bench:
                 settings_of(self.tmp_path), metrics=MetricsSettings(textfile=self.textfile)
             ),
             clock=AgentClock(self.time),
-            providers=[self.provider],
-            samplers=[self.sampler],
+            providers=[self.others[0] if self.others else self.provider],
+            samplers=[self.others[1] if self.others else self.sampler],
             spool=spool,
             uplink=self.link,
             notifier=Notifier({}),
