@@ -2,6 +2,7 @@
 
 import pytest
 
+from agent.jobs.slurm import SlurmProvider
 from tests.unit.agent.conftest import wait_until
 from tests.unit.agent.jobs.slurm.slurmnodes import CPU, ENVIRON, MEM, NOW_MS, SlurmNode, known, only
 
@@ -16,6 +17,12 @@ def start(node: SlurmNode, controllers: tuple[str, ...], job: str = "7", pid: in
     environ = ENVIRON | {"SLURM_JOB_ID": job}
     node.start(path, pid, environ, controllers=controllers, age_s=0)
     return path
+
+
+def seen_by(provider: SlurmProvider) -> set[str]:
+    """The cgroups that do not count and have been noticed, whether they are told or not."""
+    assert provider._unaccounted
+    return set(provider._unaccounted._seen)
 
 
 @pytest.mark.parametrize("controllers", [TRACKED, LIMITED, ("memory",), ("cpuset", "devices")])
@@ -55,7 +62,7 @@ def test_it_begins_and_ends_as_others_do(v1_node: SlurmNode) -> None:
     wait_until(lambda: only(provider.runs()).ended_at_ms is not None)
     assert only(provider.runs()).key == run.key
     start(v1_node, LIMITED, pid=101)
-    wait_until(lambda: bool(provider._unaccounted and provider.runs()))
+    wait_until(lambda: provider.runs() and len(seen_by(provider)) == 2)
     v1_node.now_ms += 3_000
     ended, again = sorted(known(provider, 2), key=lambda run: run.started_at_ms)
     assert (ended.key, again.ended_at_ms) == (run.key, None)
