@@ -18,9 +18,10 @@ from agent.cgroups import find_hierarchies
 from agent.config import Reader, ask_cgroup_root, ask_jobs_dir, find_config, read_config
 from agent.errors import AgentError, LaunchError, SettingsError
 from agent.launch.arguments import Request, parse_arguments
-from agent.launch.child import find_program
+from agent.launch.child import Signals, become, find_program
 from agent.launch.group import JobGroup, make_group
 from agent.launch.job import Job, complain
+from agent.launch.nested import Outer, find_outer
 from agent.launch.quantity import show_mib
 from agent.launch.record import Record
 
@@ -61,10 +62,34 @@ def launch(request: Request, environ: Mapping[str, str]) -> int:
     directory, cgroup_root = _find_places(request, environ)
     user = _billed_user(request, os.stat(directory).st_uid)
     job_id = f"{request.name}-{os.urandom(4).hex()}"
+    outer = find_outer(directory, environ)
+    if outer and outer.is_tree:
+        return _join(outer, request, program, environ)
     group = _prepare_group(request, cgroup_root, job_id)
+    if outer and group is None:
+        return _join(outer, request, program, environ)
     record = Record(directory, job_id, _describe(request, job_id, user), show_mib(request.mem_kib))
     job = Job(job_id, record, group, needs_group=request.enforces)
     return job.run(program, list(request.command), {**environ, "NODEMETER_JOB_ID": job_id})
+
+
+def _join(outer: Outer, request: Request, program: str, environ: Mapping[str, str]) -> int:
+    """Become the command within a job that counts our processes anyway: they are billed once.
+
+    Raises:
+        LaunchError: the command cannot be run, or not as it was asked for.
+    """
+    if request.enforces:
+        raise LaunchError(
+            f"--enforce is impossible within job {outer.job_id}, which has no cgroup; leave "
+            "--enforce out"
+        )
+    complain(
+        f"{request.name} is part of job {outer.job_id} and billed with it, once: there is no "
+        "cgroup to tell the two apart, so it is no job of its own and its quotas are not billed"
+    )
+    become(program, list(request.command), environ, Signals())
+    return 1  # pragma: no cover  it never returns
 
 
 def _find_places(request: Request, environ: Mapping[str, str]) -> tuple[str, str]:

@@ -30,6 +30,9 @@ options:
 The job is metered from the start of COMMAND to its end, and finds its id in the variable
 NODEMETER_JOB_ID. What COMMAND leaves running is killed at its end.
 
+Within COMMAND another exec begins a job of its own, if it can have a cgroup of its own.
+Where there are no cgroups its command is part of the outer job, and billed once, with it.
+
 examples:
   nodemeter-agent exec --name train --cpu 4 --mem 16Gi --gpu 0,1 -- python train.py
   nodemeter-agent exec --name burn --vc research --cpu 500m --mem 256Mi --enforce -- make -j
@@ -71,7 +74,9 @@ def _parse(words: list[str]) -> Request:
         if option in {"-h", "--help"}:
             sys.stdout.write(HELP)
             raise SystemExit(0)
-        if option == "--enforce" and not has_value:
+        if option == "--enforce":
+            if has_value:
+                raise ValueError("--enforce takes no value; leave =… out")
             request.enforces = True
             continue
         if option not in _OPTIONS:

@@ -28,6 +28,8 @@ def find_program(name: str, path: str) -> str:
     Raises:
         LaunchError: with status 127 where it does not exist, 126 where it cannot be run.
     """
+    if not name:
+        raise LaunchError("'': command not found; its name is empty", _NOT_FOUND)
     places = [name] if "/" in name else [f"{folder or '.'}/{name}" for folder in path.split(":")]
     found = [place for place in places if os.path.exists(place)]
     runnable = (place for place in found if os.path.isfile(place) and os.access(place, os.X_OK))
@@ -38,6 +40,42 @@ def find_program(name: str, path: str) -> str:
         raise LaunchError(f"{name}: command not found", _NOT_FOUND)
     wrong = "is a directory" if os.path.isdir(found[0]) else "permission denied"
     raise LaunchError(f"{name}: {wrong}", _NOT_EXECUTABLE)
+
+
+def become(program: str, command: list[str], environ: Mapping[str, str], signals: Signals) -> None:
+    """Turn this process into the command.
+
+    Raises:
+        LaunchError: that is impossible.
+    """
+    try:
+        _become(program, command, environ, signals)
+    except OSError as error:
+        raise _cannot_run(program, error.errno or 0) from error
+
+
+def _cannot_run(program: str, number: int) -> LaunchError:
+    """Say why, and name what is missing: of a script it may be what its first line names."""
+    status = _NOT_FOUND if number == errno.ENOENT else _NOT_EXECUTABLE
+    interpreter = _interpreter(program)
+    what = f" (it is a script for {interpreter})" if interpreter else ""
+    return LaunchError(f"{program} cannot be run: {os.strerror(number)}{what}", status)
+
+
+def _interpreter(program: str) -> str:
+    """What the first line of a script names; "" = it is none, or not ours to read."""
+    try:
+        fd = os.open(program, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        line = os.read(fd, 256).partition(b"\n")[0]
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+    words = line[2:].split() if line.startswith(b"#!") else []
+    return ascii(os.fsdecode(words[0])) if words else ""
 
 
 class Signals:
@@ -83,6 +121,7 @@ class Child:
         """Fork; `pid` has entered `group`, or says in `refusal` why not, and waits for `go`."""
         wait, self._go = os.pipe()
         self._fate, tell = os.pipe()
+        self._program = program
         self.pid = group.fork() if group else os.fork()
         if not self.pid:  # pragma: no cover  as `_live`
             os.close(self._go)
@@ -108,8 +147,7 @@ class Child:
         os.close(self._fate)
         if failed:
             os.waitpid(self.pid, 0)
-            status = _NOT_FOUND if failed == errno.ENOENT else _NOT_EXECUTABLE
-            raise LaunchError(f"the command cannot be run: {os.strerror(failed)}", status)
+            raise _cannot_run(self._program, failed)
 
     def abandon(self) -> None:
         """Let it end without having become anything."""

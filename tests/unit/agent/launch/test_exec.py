@@ -287,8 +287,62 @@ def test_a_command_that_cannot_be_run_is_126(launcher: Launcher, tmp_path: Path)
     assert list(launcher.jobs.iterdir()) == []
     outcome = launcher.run("--", str(orphan))
     assert outcome.status == 127
-    assert "cannot be run: No such file" in outcome.err
+    assert f"{orphan} cannot be run: No such file" in outcome.err
+    assert "(it is a script for '/no/such/interpreter')" in outcome.err
     assert launcher.record().ended_at_ms is not None
+
+
+def test_a_command_without_a_name_is_not_found(tree: Launcher) -> None:
+    """It is not the first folder of PATH."""
+    outcome = tree.run("--", "")
+    assert outcome.status == 127
+    assert "'': command not found" in outcome.err
+
+
+NESTED = "exec {python} -m agent exec --name inner --cpu 1 -- {python} -c '{program}'"
+
+
+def test_a_job_within_a_job_is_billed_once(launcher: Launcher) -> None:
+    """With cgroups each has its own; without, the inner command is part of the outer job."""
+    inner = NESTED.format(python=launcher.python, program=burn(0.4))
+    outcome = launcher.run("--", "sh", "-c", f"{inner}; exit 1")
+    assert outcome.status == 0, outcome.err
+    runs = [parse_job(path.read_bytes(), TRUSTED) for path in launcher.jobs.glob("*.json")]
+    used = sum(reading.value for run in runs for reading in run.final.values())
+    assert 400_000 <= used < 750_000
+    if launcher.cgroup_root == KINDS["tree"]:
+        (run,) = runs
+        assert f"inner is part of job {run.job_id} and billed with it, once" in outcome.err
+    else:
+        assert {run.job_name for run in runs} == {launcher.name, "inner"}
+        assert outcome.err == ""
+
+
+def test_a_command_that_joins_a_job_is_told_as_any_other(tree: Launcher, tmp_path: Path) -> None:
+    """Its status, and why it cannot be run."""
+    orphan = tmp_path / "orphan"
+    orphan.write_text("#!/no/such/interpreter\n")
+    orphan.chmod(0o755)
+    start = f"{tree.python} -m agent exec --name inner"
+    script = f"{start} -- sh -c 'exit 7'; echo $?; {start} -- {orphan}; echo $?"
+    outcome = tree.run("--", "sh", "-c", f"{script}; {start} --enforce --cpu 1 -- true; echo $?")
+    assert outcome.out.split() == ["7", "127", "1"]
+    assert f"{orphan} cannot be run" in outcome.err
+    assert "--enforce is impossible within job" in outcome.err
+
+
+def test_a_variable_alone_makes_no_job_within_a_job(tree: Launcher) -> None:
+    """The outer job's `exec` must be above us and hold its file; else we are our own."""
+    start = f"{tree.python} -m agent exec --name inner -- true"
+    assert tree.run("--", "sh", "-c", f"NODEMETER_JOB_ID=made-up {start}").err == ""
+    with tree.start("--", "sh", "-c", "echo $NODEMETER_JOB_ID; read line") as other:
+        assert other.stdout
+        job_id = other.stdout.readline().strip()
+        environ = {**tree.environ(), "NODEMETER_JOB_ID": job_id}
+        done = subprocess.run(start.split(), cwd=ROOT, env=environ, capture_output=True, check=True)
+        assert done.stderr == b""
+        other.communicate()
+    assert len(list(tree.jobs.glob("inner-*.json"))) == 2
 
 
 def test_a_script_without_interpreter_is_the_shell_s(launcher: Launcher, tmp_path: Path) -> None:
@@ -363,6 +417,7 @@ def test_what_cannot_be_enforced_is_not_started(tmp_path: Path, root: str) -> No
         (["--name=t", "--gpu", "a", "--", "true"], "--gpu: 'a' is no list"),
         (["--name=t", "--vc", "a\tb", "--", "true"], "--vc: "),
         (["--name=t", "--user", "", "--", "true"], "--user: "),
+        (["--name=t", "--enforce=1", "--cpu=1", "--", "true"], "--enforce takes no value"),
         (["--name=t", "--cpus", "1", "--", "true"], "unknown option --cpus; known are --name"),
         (["--name=t", "--enforce", "--", "true"], "nothing to enforce"),
         (["--name"], "--name needs a value"),
