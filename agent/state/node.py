@@ -53,9 +53,13 @@ class NodeState:
         """
         listed = {run.key: run for run in runs}
         known = [key for key, run in listed.items() if not self._take(run, moment)]
-        for live in [live for live in self.live.values() if live.provider == provider]:
-            if live.key not in listed:
-                self._note_end(live, live.alive_at_ms)
+        gone = [
+            live
+            for key, live in self.live.items()
+            if key not in listed and live.provider == provider
+        ]
+        for live in gone:
+            self._note_end(live, live.alive_at_ms)
         self._forget_finished(provider, listed, moment.now_ms)
         return known
 

@@ -50,11 +50,11 @@ class LiveRun:
     closing: list[LiveMeter] = field(default_factory=list[LiveMeter])  # ended, not all recorded
     ended_at_ms: int | None = None
     is_stale: bool = False  # from before a reboot, not seen since
+    provider: str = field(init=False)  # who describes it; a message's field costs more to ask
 
-    @property
-    def provider(self) -> str:
-        """Who describes it."""
-        return self.definition.provider
+    def __post_init__(self) -> None:
+        """Take the provider out of the definition."""
+        self.provider = self.definition.provider
 
     def meters(self) -> list[LiveMeter]:
         """Those that go on."""
