@@ -10,7 +10,7 @@ import ssl
 from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
-from http.client import HTTPException
+from http.client import BadStatusLine, HTTPException
 from ipaddress import ip_address
 from typing import IO, TypeAlias
 from urllib.error import HTTPError, URLError
@@ -23,6 +23,7 @@ from urllib.request import (
     build_opener,
 )
 
+from aggregator.admin.address import DEFAULT_URL
 from aggregator.admin.errors import AdminError, UnreachableError, UsageError
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | bool | Number | None"
@@ -111,10 +112,13 @@ class Client:
             raise UnreachableError(self.url, _reason(error.reason)) from error
         except OSError as error:
             raise UnreachableError(self.url, _reason(error)) from error
-        except HTTPException as error:
+        except BadStatusLine as error:
             raise AdminError(
-                f"what answers at {self.url} does not speak HTTP to its end"
+                f"what answers at {self.url} does not speak HTTP. Is it the port for agents, which "
+                f"speaks gRPC?\nName the one for HTTP with --url, such as {DEFAULT_URL}"
             ) from error
+        except HTTPException as error:
+            raise AdminError(f"the answer from {self.url} broke off: try again") from error
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept": "application/json", "Content-Type": "application/json"}

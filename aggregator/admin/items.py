@@ -1,5 +1,6 @@
 """`nodemeter bills|usages|users|nodes`: what was metered, and what it costs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
@@ -8,14 +9,14 @@ import typer
 
 from aggregator.admin.client import Client, Record, records
 from aggregator.admin.errors import UsageError
-from aggregator.admin.output import Column, note, show
+from aggregator.admin.output import Column, Format, note, show
 from aggregator.admin.session import examples, session_of
 
 app = typer.Typer()
 
 User = Annotated[str | None, typer.Option(help="Name or id of a user")]
 Type = Annotated[str | None, typer.Option("--type", help="cpu, mem, gpu, npu or storage")]
-Job = Annotated[str | None, typer.Option(help="Id of a job")]
+Job = Annotated[str | None, typer.Option(help="Name or id of a job")]
 Vc = Annotated[str | None, typer.Option(help="Virtual cluster")]
 Node = Annotated[str | None, typer.Option(help="Address of a node")]
 Running = Annotated[
@@ -25,7 +26,7 @@ Running = Annotated[
 _ITEM = (
     Column(title="START", field="startTime"),
     Column(title="END", field="endTime"),
-    Column(title="JOB", field="jobName"),
+    Column(title="JOB", field="job"),
     Column(title="USER", field="username"),
     Column(title="VC", field="vcName"),
     Column(title="NODE", field="node"),
@@ -39,7 +40,7 @@ _BILLS = (*_ITEM, _USAGE, Column(title="FEE", field="fee", is_number=True), _RUN
 _USAGES = (*_ITEM, _USAGE, _RUNNING)
 _DETAILS = (
     Column(title="START", field="startTime"),
-    Column(title="JOB", field="jobName"),
+    Column(title="JOB", field="job"),
     Column(title="USER", field="username"),
     Column(title="NODE", field="node"),
     Column(title="TYPE", field="type"),
@@ -89,7 +90,7 @@ def bills(
     session = session_of(context)
     which = _Which(user=user, type_=type_, job=job, vc=vc, node=node, running=running)
     answer = session.client.get("/api/Bills", **which.parameters(session.client))
-    show(records(answer.body), _BILLS, session.output)
+    _show(records(answer.body), _BILLS, session.output, which)
     unpriced = answer.headers.get("X-Unpriced-Items", "0")
     if unpriced != "0":
         note(f"{unpriced} of these have usage without a price: see `nodemeter ratios check`")
@@ -124,7 +125,7 @@ def usages(
     path = "/api/admin/v1/usages" if detail else "/api/Usages"
     which = _Which(user=user, type_=type_, job=job, vc=vc, node=node, running=running)
     rows = session.client.get_list(path, **which.parameters(session.client))
-    show(rows, _DETAILS if detail else _USAGES, session.output)
+    _show(rows, _DETAILS if detail else _USAGES, session.output, which)
 
 
 @app.command(
@@ -171,11 +172,39 @@ class _Which:
         return {
             "userId": None if self.user is None else _user_id(client, self.user),
             "type": self.type_,
-            "jobId": self.job,
+            "job": self.job,
             "vcName": self.vc,
             "node": self.node,
             "running": None if self.running is None else str(self.running).lower(),
         }
+
+    def said(self) -> str:
+        """The options again."""
+        state = {None: None, True: "--running", False: "--ended"}[self.running]
+        named = {
+            "--user": self.user,
+            "--type": self.type_,
+            "--job": self.job,
+            "--vc": self.vc,
+            "--node": self.node,
+        }
+        words = [f"{option} {value}" for option, value in named.items() if value is not None]
+        return " ".join([*words, state] if state else words)
+
+
+def _show(rows: Sequence[Record], columns: Sequence[Column], how: Format, which: _Which) -> None:
+    """Print items; a table names each job by what `--job` takes."""
+    if how is Format.TABLE:
+        rows = [{**row, "job": _job(row)} for row in rows]
+    show(rows, columns, how)
+    if not rows:
+        note(f"nothing matches {which.said()}" if which.said() else "nothing was metered yet")
+
+
+def _job(row: Record) -> str:
+    """The id, with the name unless it begins so, as what `exec` starts does."""
+    job_id, name = str(row["jobId"]), str(row["jobName"] or "")
+    return job_id if not name or job_id.startswith(name) else f"{name} ({job_id})"
 
 
 def _user_id(client: Client, user: str) -> str:

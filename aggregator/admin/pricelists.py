@@ -18,12 +18,14 @@ from aggregator.rating.money import plain
 
 app = typer.Typer()
 
+_KINDS = {Format.CSV: pricelist.Kind.CSV, Format.JSON: pricelist.Kind.JSON}
+
 
 @app.command(
     "export",
     epilog=examples(
         "nodemeter ratios export prices.csv",
-        "nodemeter ratios export --format json | jq .",
+        "nodemeter ratios export --output json | jq .",
     ),
 )
 def export_ratios(
@@ -36,12 +38,12 @@ def export_ratios(
         pricelist.Kind | None, typer.Option("--format", help="If the file's name does not tell")
     ] = None,
 ) -> None:
-    """Write a list that `import` takes."""
+    """Write a list that `import` takes: as CSV, or with --output json as JSON."""
+    session = session_of(context)
     prices = {
-        str(each["key"]): Decimal(str(each["value"]))
-        for each in declared_prices(session_of(context).client)
+        str(each["key"]): Decimal(str(each["value"])) for each in declared_prices(session.client)
     }
-    text = pricelist.write(prices, kind or pricelist.kind_of(file))
+    text = pricelist.write(prices, kind or _KINDS.get(session.output) or pricelist.kind_of(file))
     if file == "-":
         sys.stdout.write(text)
         return

@@ -13,6 +13,7 @@ PRICES = (
     Column(title="KEY", field="key"),
     Column(title="VALUE", field="value", is_number=True, is_exact=True),
     Column(title="PER", field="per"),
+    Column(title="IN FORCE", field="inForce"),
 )
 CHANGES = (
     Column(title="KEY", field="key"),
@@ -41,7 +42,7 @@ FINDINGS = (
 
 
 def declared_prices(client: Client) -> list[Record]:
-    """The prices in force, exactly."""
+    """The prices in force, or from the next minute on, exactly."""
     return client.get_list(BASE)
 
 
@@ -50,6 +51,18 @@ def said_row(ratio: Record, per: str | None) -> Record:
     value, unit = said(str(ratio["key"]), Decimal(str(ratio["value"])), per)
     others = {name: field for name, field in ratio.items() if name not in {"key", "value"}}
     return {"key": ratio["key"], "value": Number(value), "per": unit, **others}
+
+
+def show_prices(rows: Sequence[Record], how: Format) -> None:
+    """Print declared prices; a table says which of them only begin."""
+    if how is Format.TABLE:
+        rows = [{**row, "inForce": _in_force(row["startsAt"])} for row in rows]
+    show(rows, PRICES, how)
+
+
+def _in_force(starts_at: Json) -> Json:
+    """Since when is the history's to say; a start that is yet to come is UTC."""
+    return True if starts_at is None else f"from {str(starts_at)[11:16]} UTC"
 
 
 def show_changes(changes: Sequence[Record], how: Format) -> None:

@@ -13,12 +13,12 @@ from aggregator.admin.ratio_rows import (
     BASE,
     FINDINGS,
     HISTORY,
-    PRICES,
     declared_prices,
     idle_row,
     said_row,
     shadow_row,
     show_changes,
+    show_prices,
     unpriced_row,
 )
 from aggregator.admin.session import Reason, Yes, confirmed, examples, session_of
@@ -48,11 +48,11 @@ PerUnit = Annotated[
     ),
 )
 def list_ratios(context: typer.Context, *, per: PerUnit = None) -> None:
-    """Show the prices in force."""
+    """Show the prices in force, and those that begin with the next minute."""
     check_per(per)
     session = session_of(context)
     rows = [said_row(each, per) for each in declared_prices(session.client)]
-    show(rows, PRICES, session.output)
+    show_prices(rows, session.output)
 
 
 @app.command(

@@ -19,6 +19,7 @@ class ItemQuery:
         str | None, Field(description="Usage type like cpu, mem, gpu, npu; unknown gives []")
     ] = None
     job_id: Annotated[str | None, Field(description="Job Id")] = None
+    job: Annotated[str | None, Field(description="Job Id or job name")] = None
     vc_name: Annotated[str | None, Field(description="Name of the virtual cluster")] = None
     node: Annotated[str | None, Field(description="IP of the node")] = None
     running: Annotated[
@@ -31,6 +32,7 @@ class ItemQuery:
             user_id=self.user_id,
             type=self.type,
             job_id=self.job_id,
+            job=self.job,
             vc=self.vc_name,
             node=self.node,
             is_running=self.running,

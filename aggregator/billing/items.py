@@ -34,6 +34,8 @@ class ItemFilter:
     user_id: UUID | None = None
     type: str | None = None
     job_id: str | None = None
+    job: str | None = None
+    """By id or by name."""
     vc: str | None = None
     node: str | None = None
     is_running: bool | None = None
@@ -44,6 +46,7 @@ class ItemFilter:
             "user_id": self.user_id,
             "type": self.type,
             "job_id": self.job_id,
+            "job": self.job,
             "vc": self.vc,
             "node": self.node,
             "is_running": self.is_running,
@@ -53,7 +56,7 @@ class ItemFilter:
     @property
     def matches_nothing(self) -> bool:
         """Whether no item can match, whatever the database holds."""
-        texts = (self.type, self.job_id, self.vc, self.node)
+        texts = (self.type, self.job_id, self.job, self.vc, self.node)
         return any(text is not None and not _storable(text) for text in texts)
 
 

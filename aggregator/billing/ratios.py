@@ -38,6 +38,13 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Declared(Ratio):
+    """A ratio of the declared set. `starts_at`: when it takes effect; None: it is in force."""
+
+    starts_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Author:
     """Who changes a price, and why."""
 
@@ -89,18 +96,26 @@ class _Row:
         )
 
 
-async def list_ratios(database: Database) -> Sequence[Ratio]:
+async def list_ratios(database: Database) -> Sequence[Declared]:
     """The declared set, by key: what is in force at the next whole minute."""
     async with database.reading() as connection:
         return await declared_ratios(connection)
 
 
-async def declared_ratios(connection: Connection) -> Sequence[Ratio]:
+async def declared_ratios(connection: Connection) -> Sequence[Declared]:
     """The declared set as the transaction sees it."""
     now = await _clock(connection)
     versions = await _versions(connection, now)
     found = ((key, declared(each, now)) for key, each in versions.items())
-    return [Ratio(key=key, value=version.value) for key, version in found if version]
+    return [
+        Declared(
+            key=key,
+            value=version.value,
+            starts_at=version.starts_at if version.starts_at > now else None,
+        )
+        for key, version in found
+        if version
+    ]
 
 
 async def set_ratio(

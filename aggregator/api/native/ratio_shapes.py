@@ -20,7 +20,7 @@ from aggregator.api.wire import (
     wire,
 )
 from aggregator.billing.check import Findings, ShadowedKey, UnpricedClass
-from aggregator.billing.ratios import Difference, PastVersion, Ratio
+from aggregator.billing.ratios import Declared, Difference, PastVersion
 from aggregator.rating.money import number
 from aggregator.rating.ratio import parse
 
@@ -35,6 +35,9 @@ class RatioLine:
     type: Annotated[str | None, Field(description="Null: the key matches no usage")]
     model: str | None
     vc: str | None
+    starts_at: Annotated[
+        UtcTime | None, Field(description="When it takes effect; null: it is in force")
+    ]
 
 
 @wire
@@ -164,7 +167,7 @@ KEY_QUERY = TypeAdapter(KeyQuery)
 DELETION_QUERY = TypeAdapter(DeletionQuery)
 
 
-def ratio_line(ratio: Ratio) -> RatioLine:
+def ratio_line(ratio: Declared) -> RatioLine:
     """A ratio with the parts of its key."""
     meaning = parse(ratio.key)
     return RatioLine(
@@ -173,6 +176,7 @@ def ratio_line(ratio: Ratio) -> RatioLine:
         type=meaning.type.value if meaning else None,
         model=meaning.model if meaning else None,
         vc=meaning.vc if meaning else None,
+        starts_at=optional_utc_text(ratio.starts_at),
     )
 
 

@@ -33,6 +33,7 @@ FROM bill LEFT JOIN ratio USING (ratio_id)
 WHERE (%(user_id)s::uuid IS NULL OR bill.user_id = %(user_id)s)
     AND (%(type)s::text IS NULL OR bill.type = %(type)s)
     AND (%(job_id)s::text IS NULL OR bill.job_id = %(job_id)s)
+    AND (%(job)s::text IS NULL OR bill.job_id = %(job)s OR bill.job_name = %(job)s)
     AND (%(vc)s::text IS NULL OR bill.vc = %(vc)s)
     AND (%(node)s::text IS NULL OR bill.node = %(node)s)
     AND (%(is_running)s::boolean IS NULL OR %(is_running)s = EXISTS (
@@ -50,6 +51,7 @@ WHERE bill.is_unpriced
     AND (%(user_id)s::uuid IS NULL OR bill.user_id = %(user_id)s)
     AND (%(type)s::text IS NULL OR bill.type = %(type)s)
     AND (%(job_id)s::text IS NULL OR bill.job_id = %(job_id)s)
+    AND (%(job)s::text IS NULL OR bill.job_id = %(job)s OR bill.job_name = %(job)s)
     AND (%(vc)s::text IS NULL OR bill.vc = %(vc)s)
     AND (%(node)s::text IS NULL OR bill.node = %(node)s)
     AND (%(is_running)s::boolean IS NULL OR %(is_running)s = EXISTS (

@@ -87,7 +87,9 @@ async def test_a_price_is_set_listed_changed_and_deleted(api: Api) -> None:
         0.5,
     )
     listed = (await nodemeter(api, "ratios", "list")).out.split()
-    assert listed[-3:] == ["cpu", "0.5", "m-hour"]
+    row = listed[listed.index("cpu") :]
+    assert row[:3] == ["cpu", "0.5", "m-hour"]
+    assert re.fullmatch(r"from \d\d:\d\d UTC|yes", " ".join(row[3:]))
     await nodemeter(api, "ratios", "delete", "cpu")
     assert (await nodemeter(api, "--output", "json", "ratios", "list")).json == []
     history = (await nodemeter(api, "ratios", "history", "cpu", "--output", "json")).json
@@ -100,8 +102,8 @@ async def test_a_price_is_said_per_core_hour_and_kept_exactly(api: Api) -> None:
     """And said so again."""
     await nodemeter(api, "ratios", "set", "mem", "0.005", "--per", "GiB-hour")
     assert (await api.get("/api/Ratios")).json() == [{"key": "mem", "value": 0.0000048828125}]
-    row = (await nodemeter(api, "ratios", "list", "--per", "GiB-hour")).out.split()[-3:]
-    assert row == ["mem", "0.005", "GiB-hour"]
+    row = (await nodemeter(api, "ratios", "list", "--per", "GiB-hour")).out.split()[-4:]
+    assert row == ["mem", "0.005", "GiB-hour", "yes"]
 
 
 async def test_a_price_can_be_scheduled(api: Api) -> None:
@@ -172,8 +174,9 @@ async def test_an_export_is_what_an_import_takes(api: Api, tmp_path: Path) -> No
         await nodemeter(api, "ratios", "import", str(file))
         listed = (await api.get("/api/admin/v1/ratios")).json()
         assert {each["key"]: each["value"] for each in listed} == PRICES
-    piped = await nodemeter(api, "ratios", "export", "--format", "json")
-    assert json.loads(piped.out, parse_float=Decimal)["cpu"] == Decimal("0.00003")
+    for option in ("--format", "--output"):
+        piped = await nodemeter(api, "ratios", "export", option, "json")
+        assert json.loads(piped.out, parse_float=Decimal)["cpu"] == Decimal("0.00003")
 
 
 async def test_an_import_shows_its_difference_first(api: Api, tmp_path: Path) -> None:
@@ -212,7 +215,8 @@ async def test_a_faulty_list_changes_nothing(api: Api, tmp_path: Path) -> None:
 async def test_bills_are_shown_and_filtered(api: Api, rows: Rows) -> None:
     """JSON is the API's own answer; a user is named or numbered."""
     rows.user("alice", ALICE)
-    rows.bill("a", billed=62 * 1_200_000, unpriced=1, user_id=ALICE, username="alice")
+    hers = 62 * 1_200_000
+    rows.bill("a", job_name="training", billed=hers, unpriced=1, user_id=ALICE, username="alice")
     rows.bill("b", type_="mem", is_live=True)
     all_bills = (await nodemeter(api, "bills", "--output", "json")).json
     assert all_bills == (await api.get("/api/Bills")).json()
@@ -221,6 +225,7 @@ async def test_bills_are_shown_and_filtered(api: Api, rows: Rows) -> None:
         (["--user", str(ALICE).upper()], ["a"]),
         (["--type", "mem"], ["b"]),
         (["--job", "a"], ["a"]),
+        (["--job", "training", "--type", "cpu"], ["a"]),
         (["--running"], ["b"]),
         (["--ended", "--vc", "vc1", "--node", "10.0.0.7"], ["a"]),
     ):
@@ -228,10 +233,13 @@ async def test_bills_are_shown_and_filtered(api: Api, rows: Rows) -> None:
         assert [each["jobId"] for each in found] == jobs, words
     table = await nodemeter(api, "bills")
     assert "20.66666667" in table.out
+    assert " training (a) " in table.out
     assert table.err.startswith("1 of these have usage without a price")
     csv = await nodemeter(api, "bills", "--output", "csv", "--job", "a")
     assert csv.out.splitlines()[0].startswith("id,startTime,endTime,jobId")
     assert ",20.666666666666668,0,false" in csv.out
+    none = await nodemeter(api, "bills", "--job", "c", "--type", "mem", "--ended")
+    assert none.err == "nothing matches --type mem --job c --ended\n"
     assert "no user is called 'bob'" in await refused(api, "bills", "--user", "bob")
 
 
@@ -306,8 +314,8 @@ async def test_something_else_at_the_url_is_told(tmp_path: Path) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}": "the answer is no list",
         b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n": "answered 302 Found",
         b"HTTP/1.1 799 What\r\nContent-Length: 0\r\n\r\n": "answered 799 What",
-        b"nonsense\r\n\r\n": "does not speak HTTP",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n[": "to its end",
+        b"nonsense\r\n\r\n": "does not speak HTTP. Is it the port for agents",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n[": "broke off",
     }
     for answer, message in answers.items():
 

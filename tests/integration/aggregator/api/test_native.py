@@ -33,6 +33,7 @@ async def test_exact_prices_come_and_go_as_strings(api: Api) -> None:
             "type": "gpu",
             "model": "NVIDIA H200",
             "vc": "vc1",
+            "startsAt": None,
         }
     ]
 

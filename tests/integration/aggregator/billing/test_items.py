@@ -69,12 +69,14 @@ async def test_an_item_without_a_price_costs_nothing_yet(
 async def test_every_filter_selects_by_equality(database: Database, rows: Rows) -> None:
     """Each alone finds the one item that differs."""
     user = uuid4()
-    rows.bill("other", type_="mem", vc="other", node="other", user_id=user)
+    rows.bill("other", job_name="this", type_="mem", vc="other", node="other", user_id=user)
     rows.bill("same")
     for which in (
         {"user_id": user},
         {"type": "mem"},
         {"job_id": "other"},
+        {"job": "other"},
+        {"job": "this"},
         {"vc": "other"},
         {"node": "other"},
     ):
@@ -147,6 +149,7 @@ async def test_coverage_is_the_observed_part_of_the_time(database: Database, row
 def test_a_text_that_no_row_can_hold_matches_nothing(text: str) -> None:
     """Known before the database is asked."""
     assert ItemFilter(job_id=text).matches_nothing
+    assert ItemFilter(job=text).matches_nothing
     assert not ItemFilter(job_id="job").matches_nothing
 
 

@@ -57,7 +57,9 @@ async def test_a_first_value_holds_from_the_current_minute(database: Database, r
     assert said(done) == ("add", None, 10)
     assert done.effective_at is not None
     assert before.replace(second=0, microsecond=0) <= done.effective_at <= clock(rows)
-    assert await declared(database) == {"cpu": "10"}
+    (shown,) = await list_ratios(database)
+    assert (shown.key, shown.value) == ("cpu", Decimal(10))
+    assert shown.starts_at is None
 
 
 async def test_a_new_value_holds_from_the_next_minute_and_shows_at_once(
@@ -70,7 +72,9 @@ async def test_a_new_value_holds_from_the_next_minute_and_shows_at_once(
     assert said(done) == ("change", 10, 20)
     assert done.effective_at is not None
     assert next_minute(before) <= done.effective_at <= next_minute(clock(rows))
-    assert await declared(database) == {"cpu": "20"}
+    (shown,) = await list_ratios(database)
+    assert shown.value == 20
+    assert shown.starts_at == done.effective_at or clock(rows) >= done.effective_at
     new, old = await list_history(database, "cpu")
     assert old.ends_at == new.starts_at == done.effective_at
     assert (old.created_by, old.reason, old.closed_by) == ("ada", "new contract", "bob")
