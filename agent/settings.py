@@ -212,7 +212,7 @@ def _address(value: str) -> str | None:
         ipaddress.ip_address(value)
     except ValueError:
         return "must be an IP address"
-    return None
+    return "must be an IP address without a zone" if "%" in value else None
 
 
 def _target(value: str) -> str | None:

@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
@@ -70,21 +70,38 @@ def check_hello(hello: pb.Hello) -> StreamId:
         raise HelloError("node and cluster are 1 to 256 characters, none of them control")
     if len(hello.stream_id) != 16:
         raise HelloError("stream_id is 16 bytes")
-    texts = (hello.boot_id, hello.machine_id, hello.agent_version, hello.capacity.cpu_model)
-    if not all(is_text(text) for text in texts):
-        raise HelloError("a text is too long or holds a control character")
-    try:
-        ip_address(hello.address)
-    except ValueError as error:
-        raise HelloError("address is not an IP address") from error
+    for name, text in _texts(hello):
+        if not is_text(text):
+            raise HelloError(f"{name} is at most 256 characters, none of them control")
+    if not is_address(hello.address):
+        raise HelloError("address is not an IP address (a zone like %eth0 is no part of it)")
     if hello.capacity.cpu_m > _MAX_BIGINT or hello.capacity.mem_kib > _MAX_BIGINT:
         raise HelloError("the capacity is out of range")
-    devices = hello.capacity.devices
-    if len(devices) > _MAX_DEVICES or not all(
-        is_text(text) for each in devices for text in (each.type, each.id, each.model)
-    ):
-        raise HelloError("a device is described in a way that cannot be stored")
+    if len(hello.capacity.devices) > _MAX_DEVICES:
+        raise HelloError(f"the capacity has more than {_MAX_DEVICES} devices")
     return StreamId(UUID(bytes=hello.stream_id))
+
+
+def is_address(text: str) -> bool:
+    """Whether `text` is an IP address and nothing else; a zone could be any text."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
+def _texts(hello: pb.Hello) -> Iterator[tuple[str, str]]:
+    """All that is said in words, beside names and address, with what to call it."""
+    yield "boot_id", hello.boot_id
+    yield "machine_id", hello.machine_id
+    yield "agent_version", hello.agent_version
+    yield "incarnation", hello.incarnation
+    yield "cpu_model", hello.capacity.cpu_model
+    for device in hello.capacity.devices:
+        yield "a device's type", device.type
+        yield "a device's id", device.id
+        yield "a device's model", device.model
 
 
 class Registrar:
@@ -132,30 +149,46 @@ class Registrar:
         try:
             async with self._pool.connection(_POOL_TIMEOUT_SECONDS) as connection:
                 welcomes = await _register(connection, group)
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            await self._answer_apart(group, error)
         except psycopg.Error as error:
             _LOGGER.error(  # noqa: TRY400  the database's state is news, our stack is not
                 "no connection can be welcomed",
                 extra={"action": "hello", "error": str(error)},
             )
-            for caller in group:
-                _set_error(caller, BusyError())
-            return
+            _refuse(group, BusyError())
         except Exception:
             _LOGGER.exception("no connection can be welcomed", extra={"action": "hello"})
+            _refuse(group, BusyError())
+        else:
+            _hand_out(group, welcomes)
+
+    async def _answer_apart(self, group: Sequence[_Caller], error: psycopg.Error) -> None:
+        """Store each Hello by itself: one that is refused is not to cost the others theirs."""
+        if len(group) > 1:
             for caller in group:
-                _set_error(caller, BusyError())
+                await self._answer([caller])
             return
-        for caller in group:
-            welcome = welcomes.get(caller.stream_id)
-            if welcome is None:
-                _set_error(caller, ForeignStreamError())
-            elif not caller.answer.done():
-                caller.answer.set_result(welcome)
+        _LOGGER.error(
+            "the database refused a Hello",
+            extra={"action": "hello", "node": group[0].hello.node, "error": str(error)},
+        )
+        _refuse(group, HelloError("the database refuses what this Hello says"))
 
 
-def _set_error(caller: _Caller, error: Exception) -> None:
-    if not caller.answer.done():
-        caller.answer.set_exception(error)
+def _hand_out(group: Sequence[_Caller], welcomes: Mapping[StreamId, Welcome]) -> None:
+    for caller in group:
+        welcome = welcomes.get(caller.stream_id)
+        if welcome is None:
+            _refuse([caller], ForeignStreamError())
+        elif not caller.answer.done():
+            caller.answer.set_result(welcome)
+
+
+def _refuse(group: Sequence[_Caller], error: Exception) -> None:
+    for caller in group:
+        if not caller.answer.done():
+            caller.answer.set_exception(error)
 
 
 async def _register(

@@ -172,6 +172,13 @@ def test_another_target_is_refused(tmp_path: Path, target: str) -> None:
     assert problem.startswith("NODEMETER_UPLINK_TARGET: must be host:port")
 
 
+def test_an_address_has_no_zone(tmp_path: Path) -> None:
+    """It would mean nothing elsewhere, and the aggregator refuses it."""
+    assert load(tmp_path, "", NODEMETER_NODE_ADDRESS="fe80::1").node.address == "fe80::1"
+    (problem,) = problems(tmp_path, "", NODEMETER_NODE_ADDRESS="fe80::1%eth0")
+    assert "must be an IP address without a zone" in problem
+
+
 def test_broken_toml_names_the_place(tmp_path: Path) -> None:
     """The report says where the file stops being TOML."""
     (problem,) = problems(tmp_path, "[node]\nname = \n")

@@ -7,6 +7,7 @@ import pytest
 from psycopg.rows import TupleRow
 
 from aggregator.errors import PortTakenError
+from aggregator.ingest.hello import HelloError, Registrar, Welcome
 from aggregator.ingest.server import IngestServer
 from aggregator.metrics import Metrics
 from aggregator.settings import GrpcSettings, Settings
@@ -51,6 +52,14 @@ async def test_a_node_is_registered_with_what_it_said(
         ("cluster", "a\nb"),
         ("address", "not-an-address"),
         ("address", ""),
+        ("address", "fe80::1%eth0"),
+        ("address", "fe80::1%\x1b[31m"),
+        ("address", "fe80::1%a\0b"),
+        ("address", "fe80::1%" + "x" * 100_000),
+        ("address", "10.0.0.7\n"),
+        ("agent_version", "1\x9b"),
+        ("incarnation", "\0"),
+        ("incarnation", "x" * 257),
         ("boot_id", "\x00"),
         ("machine_id", "\x1b"),
         ("stream_id", b"short"),
@@ -70,6 +79,42 @@ async def test_a_hello_that_breaks_a_rule_is_refused_with_the_reason(
         assert refusal.detail
         assert await client.receive() is None
     assert database.execute("SELECT count(*) FROM node").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "x" * 257, "\x1b[31m"])
+@pytest.mark.parametrize("field", ["cpu_model", "type", "id", "model"])
+async def test_a_capacity_in_words_that_break_a_rule_is_refused(
+    ingest: IngestServer, database: Database, field: str, text: str
+) -> None:
+    """A device's, too; the refusal says which."""
+    hello = Spool().hello()
+    described = hello.capacity if field == "cpu_model" else hello.capacity.devices.add()
+    setattr(described, field, text)
+    async with connected(ingest.port) as client:
+        await client.say(hello)
+        refusal = await client.rejected()
+    assert refusal.reason == pb.Reject.REASON_INVALID
+    assert field in refusal.detail
+    assert database.execute("SELECT count(*) FROM node").fetchone() == (0,)
+
+
+async def test_a_hello_that_the_database_refuses_costs_no_other_its_welcome(
+    pool: Pool, database: Database
+) -> None:
+    """They are stored together; should our checks miss something, it is told apart."""
+    database.execute("ALTER TABLE node ADD CHECK (name <> 'evil')")
+    names = [*(f"n{number}" for number in range(5)), "evil", "n5"]
+    registrar = Registrar(pool)
+    hellos = [asyncio.create_task(registrar.welcome(Spool(node=name).hello())) for name in names]
+    runs = asyncio.create_task(registrar.run())  # after all have said theirs
+    try:
+        answers = await asyncio.gather(*hellos, return_exceptions=True)
+    finally:
+        runs.cancel()
+    welcomed = [name for name, one in zip(names, answers, strict=True) if isinstance(one, Welcome)]
+    assert welcomed == [name for name in names if name != "evil"]
+    assert isinstance(answers[names.index("evil")], HelloError)
+    assert database.execute("SELECT count(*) FROM node").fetchone() == (6,)
 
 
 async def test_a_capacity_out_of_range_is_refused(ingest: IngestServer) -> None:
