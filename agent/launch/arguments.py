@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from agent.launch.quantity import parse_cpu, parse_gpus, parse_mem
+from agent.launch.quantity import check_fits, parse_cpu, parse_gpus, parse_mem
 
 _MAX_NAME = 100
 _MAX_TEXT = 256
@@ -17,7 +17,8 @@ Run COMMAND as a metered job.
 
 options:
   --name NAME        the job's name; its id is NAME-<random>
-  --user USER        whom to bill (you; somebody else only as root)
+  --user USER        whom to bill (you; root and the owner of the jobs directory may name
+                     anybody)
   --vc VC            virtual cluster (default)
   --project PROJECT  project (none)
   --cpu CPU          processors to bill as allocated: 500m, 2 or 1.5 (0)
@@ -99,6 +100,12 @@ def _check(request: Request) -> Request:
         raise ValueError("no command; write it after --, such as: -- python train.py")
     if request.enforces and not (request.cpu_m or request.mem_kib):
         raise ValueError("--enforce has nothing to enforce; give --cpu or --mem")
+    check_fits(
+        request.cpu_m,
+        request.mem_kib,
+        os.sysconf("SC_NPROCESSORS_ONLN") * 1000,
+        os.sysconf("SC_PHYS_PAGES") * (os.sysconf("SC_PAGE_SIZE") // 1024),
+    )
     return request
 
 

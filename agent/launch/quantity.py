@@ -12,6 +12,7 @@ _UNITS: dict[str, int] = {
     **{f"{letter}i": 1 << 10 * power for power, letter in enumerate("KMGTP", 1)},
 }
 _LEAST_BARE_BYTES = 1 << 20
+_LEAST_LIKELY_MILLIS = 100  # nobody means 4m by 4
 _KIB_IN_MIB = 1024
 
 
@@ -76,6 +77,27 @@ def show_mib(kib: int) -> str:
     whole, rest = divmod(kib, _KIB_IN_MIB)
     decimals = f"{rest * 10**10 // _KIB_IN_MIB:010}".rstrip("0")  # 1/1024 has ten decimals
     return f"{whole}.{decimals}" if decimals else str(whole)
+
+
+def check_fits(cpu_m: int, mem_kib: int, node_cpu_m: int, node_mem_kib: int) -> None:
+    """Refuse what no job of this node can hold: mostly a forgotten unit.
+
+    Raises:
+        ValueError: with what the node has, and the unit that may have been meant.
+    """
+    if cpu_m > node_cpu_m:
+        whole, rest = divmod(cpu_m, 1000)
+        cores = f"{whole}.{rest:03}".rstrip("0").rstrip(".")
+        is_likely = not rest and _LEAST_LIKELY_MILLIS <= whole <= node_cpu_m
+        hint = f"; in milli-cores it is written {whole}m" if is_likely else ""
+        raise ValueError(
+            f"--cpu: {cores} processors are more than the {node_cpu_m // 1000} of this node{hint}"
+        )
+    if mem_kib > node_mem_kib:
+        raise ValueError(
+            f"--mem: {show_mib(mem_kib)}Mi are more than the {node_mem_kib // _KIB_IN_MIB}Mi of "
+            "this node; write such as 256Mi or 2Gi"
+        )
 
 
 def _split(number: str, rule: str) -> tuple[str, str]:

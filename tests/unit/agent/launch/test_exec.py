@@ -413,6 +413,8 @@ def test_what_cannot_be_enforced_is_not_started(tmp_path: Path, root: str) -> No
         (["--name", "t\n", "--", "true"], "is no job name"),
         (["--name=t", "--cpu", "lots", "--", "true"], "--cpu: 'lots' is no number of processors"),
         (["--name=t", "--cpu=-1", "--", "true"], "--cpu: "),
+        (["--name=t", "--cpu", "9999", "--", "true"], "--cpu: 9999 processors are more than"),
+        (["--name=t", "--mem", "1Pi", "--", "true"], "--mem: 1073741824Mi are more than the"),
         (["--name=t", "--mem", "1GB", "--", "true"], "--mem: '1GB' is no amount of memory"),
         (["--name=t", "--gpu", "a", "--", "true"], "--gpu: 'a' is no list"),
         (["--name=t", "--vc", "a\tb", "--", "true"], "--vc: "),

@@ -1,5 +1,6 @@
 """Quantities of the command line: exact, and a clear sentence where there is none."""
 
+import re
 from fractions import Fraction
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from agent.jobs.jobfile import MAX_CPU_M, MAX_MEM_MI
 from agent.launch import quantity
-from agent.launch.quantity import parse_cpu, parse_gpus, parse_mem, show_mib
+from agent.launch.quantity import check_fits, parse_cpu, parse_gpus, parse_mem, show_mib
 
 
 @pytest.mark.parametrize(
@@ -79,3 +80,23 @@ def test_the_bounds_are_those_of_the_jobs_directory() -> None:
     """What `exec` accepts the agent accepts."""
     assert quantity.MAX_CPU_M == MAX_CPU_M
     assert quantity.MAX_MEM_KIB == MAX_MEM_MI * 1024
+
+
+@pytest.mark.parametrize(
+    ("cpu_m", "mem_kib", "sentence"),
+    [
+        (1_000_000, 0, "of this node; in milli-cores it is written 1000m"),
+        (4_000, 0, "--cpu: 4 processors are more than the 2 of this node"),
+        (2_500, 0, "--cpu: 2.5 processors are more than the 2 of this node"),
+        (0, 300 << 20, "of this node; write such as 256Mi or 2Gi"),
+    ],
+)  # fmt: skip
+def test_more_than_the_node_has_is_refused(cpu_m: int, mem_kib: int, sentence: str) -> None:
+    """With the unit, where one was likely forgotten."""
+    with pytest.raises(ValueError, match=f"{re.escape(sentence)}$"):
+        check_fits(cpu_m, mem_kib, 2_000, 4 << 20)
+
+
+def test_all_that_the_node_has_may_be_asked_for() -> None:
+    """A job may be alone on its node."""
+    check_fits(2_000, 4 << 20, 2_000, 4 << 20)
