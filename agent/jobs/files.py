@@ -89,6 +89,7 @@ class FilesProvider:
         if self._refresh(now_ms) or has_ended:
             self._end_removed(now_ms)
             self._find_twins(now_ms)
+        self._liveness.refresh()
         judged = (file.judge(now_ms, self._liveness) for file in self._files.values())
         self._answered = {run.key: run for run in judged if run}
         self._tell()

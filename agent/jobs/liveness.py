@@ -39,6 +39,10 @@ class Liveness:
         self._first: dict[str, int] = {}  # by file: the process that it names first
         self._starts: dict[tuple[str, int], int] = {}
 
+    def refresh(self) -> None:
+        """Take notice of what has exited since the last look."""
+        self._witnesses.refresh()
+
     def is_alive(self, run: Run, written_us_ago: int) -> bool:
         """Whether any process of the run exists; its file is `written_us_ago` old."""
         if run.cgroup is not None:
@@ -77,8 +81,12 @@ class Liveness:
 
     def _is_populated(self, cgroup: str) -> bool:
         where = self._where.get(cgroup)
-        if where is not None and self._has_process(where):
-            return True
+        if where is not None:
+            first = self._first.get(where)
+            if first is not None and self._witnesses.lives(first):
+                return True  # who was in it lives, and hardly ever moves out
+            if self._has_process(where):
+                return True
         for where in self._places(cgroup):
             if self._has_process(where):
                 self._where[cgroup] = where

@@ -1,4 +1,4 @@
-"""Notices that a process has exited, for 0.4 us instead of the 7 us of a look into /proc.
+"""Notices that processes have exited, for one system call for all of them.
 
 A pidfd belongs to one process for ever, and is readable when that one has exited.
 """
@@ -12,12 +12,20 @@ class Witnesses:
 
     def __init__(self) -> None:
         """Know nobody."""
-        self._known: dict[int, tuple[int, select.poll]] = {}
+        self._fds: dict[int, int] = {}  # by process
+        self._pids: dict[int, int] = {}  # by descriptor
+        self._exited: set[int] = set()
+        self._poll = select.epoll()
+
+    def refresh(self) -> None:
+        """Take notice of who has exited; `lives` answers as of the last time."""
+        for fd, _ in self._poll.poll(0, max(1, len(self._fds))):
+            if (pid := self._pids.get(fd)) is not None:
+                self._exited.add(pid)
 
     def lives(self, pid: int) -> bool:
-        """Whether `pid` is held and has not exited."""
-        known = self._known.get(pid)
-        return known is not None and not known[1].poll(0)
+        """Whether `pid` is held and had not exited at the last `refresh`."""
+        return pid in self._fds and pid not in self._exited
 
     def hold(self, pid: int) -> None:
         """Hold the process that has this number now; look at it afterwards, not before."""
@@ -26,12 +34,13 @@ class Witnesses:
             fd = os.pidfd_open(pid)
         except OSError:
             return
-        poller = select.poll()
-        poller.register(fd, select.POLLIN)
-        self._known[pid] = fd, poller
+        self._fds[pid], self._pids[fd] = fd, pid
+        self._poll.register(fd, select.EPOLLIN | select.EPOLLONESHOT)
 
     def forget(self, pid: int) -> None:
         """Let go of it."""
-        known = self._known.pop(pid, None)
-        if known is not None:
-            os.close(known[0])
+        fd = self._fds.pop(pid, None)
+        self._exited.discard(pid)
+        if fd is not None:
+            del self._pids[fd]
+            os.close(fd)

@@ -51,6 +51,8 @@ class Scan:
         if listed != self._listed:
             self._compare(listed)
         self._read_grown(uptime_ms)
+        if self._witnesses is not None:
+            self._witnesses.refresh()
         for member in [each for each in self._members.values() if not self._is_alive(each)]:
             self._drop(member)
         return self._members
