@@ -641,6 +641,7 @@ def test_watching_runs_leaks_no_descriptor(node: Node) -> None:
             assert liveness.is_alive(run, 0)
             sleeper.kill()
             os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+            liveness.refresh()
             assert not liveness.is_alive(run, 0)  # v1 still lists the zombie
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
     liveness.forget(run)
