@@ -113,6 +113,10 @@ def find_faults(
         (Fault.CROSSES_MINUTE, start // _MINUTE_MS != (end - 1) // _MINUTE_MS),
         (Fault.NEGATIVE, np.minimum.reduce(quantities) < 0),
         (Fault.TOO_LARGE, np.maximum.reduce(quantities) > largest),
+        (
+            Fault.UNDER_EFFECTIVE,
+            columns.effective < np.maximum(columns.allocated, columns.used),
+        ),
         (Fault.OVER_OBSERVED, columns.observed_ms > length),
     ]
     return _first_of_each(checks)

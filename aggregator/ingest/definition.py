@@ -53,6 +53,8 @@ class Fault(StrEnum):
     CROSSES_MINUTE = "crosses_minute"
     NEGATIVE = "negative"
     TOO_LARGE = "too_large"
+    UNDER_EFFECTIVE = "under_effective"
+    """`effective` is below what was allocated or used, which it is the larger of."""
     OVER_OBSERVED = "over_observed"
     REFUSED_BY_DATABASE = "refused_by_database"
     SEQUENCE_REUSED = "sequence_reused"

@@ -114,6 +114,8 @@ def set_record(field: str, value: int) -> Callable[[pb.Batch], None]:
         (set_record("used", -(2**63)), "negative"),
         (set_record("effective", 2**63 - 1), "too_large"),
         (set_record("allocated", MAX_BASE_UNITS * 60_000 + 1), "too_large"),
+        (set_record("effective", 500 * 60_000 - 1), "under_effective"),
+        (set_record("used", 500 * 60_000 + 1), "under_effective"),
         (set_record("observed_ms", 60_001), "over_observed"),
     ],
 )
@@ -136,7 +138,7 @@ def test_a_faulty_record_is_set_aside_alone(
 def test_the_bounds_themselves_are_within() -> None:
     """The largest quantity, the oldest start, the newest end, a second that ends a minute."""
     batch = good_batch(2)
-    batch.records.allocated[0] = MAX_BASE_UNITS * 60_000
+    batch.records.allocated[0] = batch.records.effective[0] = MAX_BASE_UNITS * 60_000
     batch.records.start_ms[1], batch.records.length_ms[1] = 119_000, 1_000
     batch.records.observed_ms[1] = 1_000
     assert decoded(batch).record_count == 2
@@ -268,6 +270,16 @@ def test_a_run_of_the_node_itself_is_an_account(account: Account) -> None:
     result = decoded(sealed(batch))
     assert (result.runs[1].account, result.runs[1].user_id) == (account, NO_USER)
     assert (len(result.meters), result.record_count, result.set_aside) == (2, 3, ())
+
+
+@pytest.mark.parametrize(("allocated", "used"), [(7, 0), (0, 7), (0, 0)])
+def test_an_account_says_its_amount_once_and_as_the_effective(allocated: int, used: int) -> None:
+    """Of devices what is allocated, of all else what is used."""
+    batch = account_batch()
+    batch.records.allocated[:] = [allocated] * 3
+    batch.records.used[:] = [used] * 3
+    batch.records.effective[:] = [max(allocated, used)] * 3
+    assert decoded(sealed(batch)).record_count == 3
 
 
 def clear_meter(batch: pb.Batch) -> None:
@@ -418,3 +430,5 @@ def test_nothing_vanishes_and_nothing_is_taken_twice(batch: pb.Batch) -> None:
         assert (result.columns.ended_at_ms <= BOUNDS.newest_ms).all()
         assert (result.columns.allocated >= 0).all()
         assert (result.columns.length_ms > 0).all()
+        assert (result.columns.effective >= result.columns.allocated).all()
+        assert (result.columns.effective >= result.columns.used).all()
