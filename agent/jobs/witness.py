@@ -36,6 +36,7 @@ class Witnesses:
             return
         self._fds[pid], self._pids[fd] = fd, pid
         self._poll.register(fd, select.EPOLLIN | select.EPOLLONESHOT)
+        self.refresh()  # it may have exited already
 
     def forget(self, pid: int) -> None:
         """Let go of it."""
