@@ -4,9 +4,9 @@
 
 - A file never hurts another one: what is wrong with it is logged once per version, counted
   and listed by `problems`; its run, if it had one, goes on as last described.
-- A run ends at `ended_at`; else when its file is removed; else when its cgroup or its
-  processes were last seen alive. An ended run is answered until it is `settled`, which
-  deletes its file, and never comes back to life.
+- A run ends at `ended_at`; else when its file is removed; else when its last process ended,
+  or was last seen alive if that could not be heard. An ended run is answered until it is
+  `settled`, which deletes its file, and never comes back to life.
 - A file that tells a later end of such a run, or more CPU time (an epilog that comes after
   the death was seen), is answered once more as ended, for the rest alone.
 - The directory is root's or the agent's own, and so is trust: a file of anybody else may
@@ -27,6 +27,7 @@ from pathlib import Path
 from agent.cgroups import find_hierarchies
 from agent.context import Context, NowMs
 from agent.jobs.claims import Claim, refuse_twins
+from agent.jobs.deathwatch import DeathWatch
 from agent.jobs.liveness import Liveness
 from agent.jobs.reading import list_job_files
 from agent.jobs.terms import Problem
@@ -44,8 +45,11 @@ def open_files_provider(context: Context) -> "FilesProvider":
     """Make the provider that the settings describe."""
     time, settings = context.time, context.settings
     hierarchies = find_hierarchies(str(settings.cgroup.root))
-    liveness = Liveness(hierarchies, ProcFs(settings.at("/proc")), time.boottime_ns)
-    now_ms, directory = context.now_ms, settings.jobs.dir
+    procfs, now_ms, directory = ProcFs(settings.at("/proc")), context.now_ms, settings.jobs.dir
+    deaths = None
+    if context.is_live:
+        deaths = DeathWatch(hierarchies, procfs, now_ms=now_ms, wake=context.wake)
+    liveness = Liveness(hierarchies, procfs, time.boottime_ns, deaths)
     return FilesProvider(directory, liveness, now_ms=now_ms, wall_ns=time.wall_ns)
 
 

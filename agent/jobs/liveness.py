@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 
 from agent.cgroups import Hierarchies, members
+from agent.jobs.deathwatch import DeathWatch
 from agent.jobs.witness import Witnesses
 from agent.keptfiles import KeptFiles
 from agent.model import Reading, ReadingKind, ResourceType, Run
@@ -27,9 +28,17 @@ class Liveness:
     """Looks at the cgroups and processes that runs claim; keeps descriptors for speed."""
 
     def __init__(
-        self, hierarchies: Hierarchies, procfs: ProcFs, boottime_ns: Callable[[], int]
+        self,
+        hierarchies: Hierarchies,
+        procfs: ProcFs,
+        boottime_ns: Callable[[], int],
+        deaths: DeathWatch | None = None,
     ) -> None:
-        """Look below these mounts and this /proc, whose times count from the boot."""
+        """Look below these mounts and this /proc, whose times count from the boot.
+
+        `deaths` hears of what happens between two looks; None = nobody does.
+        """
+        self._deaths = deaths
         self._boottime_ns = boottime_ns
         self._hierarchies = hierarchies
         self._procfs = procfs
@@ -49,6 +58,15 @@ class Liveness:
             return self._is_populated(run.cgroup)
         same = [self._is_same(run, pid, written_us_ago) for pid in run.pids]  # each is noted
         return any(same)
+
+    def watch(self, run: Run) -> None:
+        """Hear from now on when this run, which lives, has no process left."""
+        if self._deaths:
+            self._deaths.watch(run)
+
+    def died_at_ms(self, run: Run) -> int | None:
+        """Agent time when its last process ended; None = nobody heard."""
+        return self._deaths.ended_at_ms(run.key) if self._deaths else None
 
     def strangers(self, run: Run, uid: int) -> str | None:
         """Say what the run claims that is not `uid`'s; None = nothing."""
@@ -70,6 +88,8 @@ class Liveness:
 
     def forget(self, run: Run) -> None:
         """Let go of what was kept for the run."""
+        if self._deaths:
+            self._deaths.forget(run.key)
         if run.cgroup is not None:
             self._where.pop(run.cgroup, None)
             for where in self._places(run.cgroup):

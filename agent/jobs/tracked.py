@@ -172,6 +172,7 @@ class TrackedFile:
             if not self._is_verified and not self._verify(life, liveness):
                 return None
             self._seen_ms = now_ms
+            liveness.watch(life)
             return life
         return life if is_held(self.path) else self._without_processes(life, now_ms, liveness)
 
@@ -183,7 +184,8 @@ class TrackedFile:
         if ended_at_ms is not None:
             return life  # so that its end comes out exact
         if self._seen_ms is not None:
-            self._died_ms = max(self._seen_ms, life.started_at_ms)
+            died_ms = liveness.died_at_ms(life) or 0
+            self._died_ms = max(self._seen_ms, life.started_at_ms, min(died_ms, now_ms))
             self._final = liveness.final(life)
             return replace(life, ended_at_ms=self._died_ms, final=self._final)
         if abs(self._age_us()) <= _START_GRACE_US:

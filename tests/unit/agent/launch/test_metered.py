@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from agent.cgroups import find_hierarchies
 from agent.clock import AgentClock, SystemTime
+from agent.jobs.deathwatch import DeathWatch
 from agent.jobs.files import FilesProvider
 from agent.jobs.liveness import Liveness
 from agent.model import MeterKey, Reading, ResourceType, Run
@@ -40,11 +42,13 @@ class Node:
         time, procfs = SystemTime(), ProcFs()
         hierarchies = find_hierarchies(cgroup_root)
         self.clock = AgentClock(time)
+        self.woken = threading.Event()
+        self.deaths = DeathWatch(hierarchies, procfs, now_ms=self.clock.now_ms, wake=self.woken.set)
         self.jobs = jobs
         self.cgroup_root = cgroup_root
         self.provider = FilesProvider(
             jobs,
-            Liveness(hierarchies, procfs, time.boottime_ns),
+            Liveness(hierarchies, procfs, time.boottime_ns, self.deaths),
             now_ms=self.clock.now_ms,
             wall_ns=time.wall_ns,
         )
@@ -128,8 +132,11 @@ def test_a_stopped_exec_keeps_its_job_alive(node: Node) -> None:
 
 
 def test_a_killed_exec_s_job_lives_as_long_as_its_processes(node: Node) -> None:
-    """And then ends when it was last seen."""
-    with node.start("sh", "-c", "echo $$; exec sleep 600") as process:
+    """And ends with the last of them, which is heard without a look, with all their CPU time."""
+    program = (
+        "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ntime.sleep(600)"
+    )
+    with node.start("sh", "-c", f"echo $$; exec {sys.executable} -S -c '{program}'") as process:
         assert process.stdout
         child = process.stdout.readline().strip()
         process.kill()
@@ -137,20 +144,21 @@ def test_a_killed_exec_s_job_lives_as_long_as_its_processes(node: Node) -> None:
         run = node.only_run()
         assert run
         assert run.ended_at_ms is None
-        seen_ms = node.clock.now_ms()
+        process.stdout.readline()
+        node.woken.clear()
+        before_ms = node.clock.now_ms()
         subprocess.run(["kill", "-KILL", child], check=True)
-        wait_until(lambda: is_over(node))
+        assert node.woken.wait(20)
+    after_ms = node.clock.now_ms()
+    wait_until(lambda: node.clock.now_ms() > after_ms + 50)
     ended = node.only_run()
     assert ended
     assert ended.ended_at_ms is not None
-    assert seen_ms - 1000 <= ended.ended_at_ms <= node.clock.now_ms()
+    assert before_ms <= ended.ended_at_ms <= after_ms
+    if ended.cgroup:
+        assert ended.final[ResourceType.CPU].value >= 300_000
     node.provider.settled([ended.key])
     assert list(node.jobs.iterdir()) == []
     for top in (CGROUP_ROOT, f"{CGROUP_ROOT}/unified", *map(str, Path(CGROUP_ROOT).glob("*"))):
         for folder in Path(top, "nodemeter").glob("t-????????"):
             folder.rmdir()
-
-
-def is_over(node: Node) -> bool:
-    run = node.only_run()
-    return run is not None and run.ended_at_ms is not None
