@@ -16,7 +16,7 @@ from agent.jobs import PROVIDERS, JobProvider
 from agent.jobs.terms import Problem
 from agent.model import Device, MeterKey, Reading, Run, RunKey
 from agent.procfs import ProcFs
-from agent.samplers import SAMPLERS, Sampler
+from agent.samplers import SAMPLERS, Sampler, TroubledSampler
 from agent.samplers.host import HostCapacity, read_capacity
 from agent.settings import AgentSettings
 
@@ -97,7 +97,7 @@ def look_at_node(settings: AgentSettings, root: str = "") -> Report:
         one.name: (len(answers[one.name] or ()), [_problem(each) for each in one.problems()])
         for one in providers
     }
-    read: dict[str, tuple[int, Sequence[str]]] = {one.name: (0, ()) for one in samplers}
+    read: dict[str, tuple[int, Sequence[str]]] = {one.name: (0, _troubles(one)) for one in samplers}
     now_ms = context.now_ms()
     return Report(
         node=settings.node.name,
@@ -115,6 +115,12 @@ def look_at_node(settings: AgentSettings, root: str = "") -> Report:
         readings=readings,
         refused=sources.refused,
     )
+
+
+def _troubles(sampler: Sampler) -> Sequence[str]:
+    if not isinstance(sampler, TroubledSampler):
+        return ()
+    return [f"{run}: {reason}" for run, reason in sampler.problems().items()]
 
 
 def _problem(problem: Problem) -> str:

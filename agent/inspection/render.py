@@ -57,7 +57,11 @@ def as_text(report: Report) -> str:
         else "no runs",
     ]
     notes = [
-        *(f"{one.name}: {each}" for one in report.providers for each in one.problems),
+        *(
+            f"{one.name}: {each}"
+            for one in (*report.providers, *report.samplers)
+            for each in one.problems
+        ),
         *(f"{key} is not metered: it {why}" for key, why in report.refused.items()),
     ]
     return "\n\n".join([part for part in parts if part] + (["\n".join(notes)] if notes else []))

@@ -49,6 +49,15 @@ class DeviceSampler(Sampler, Protocol):
 
 
 @runtime_checkable
+class TroubledSampler(Sampler, Protocol):
+    """A sampler that can say of single runs why it has no reading."""
+
+    def problems(self) -> Mapping[RunKey, str]:
+        """What is wrong now, by run."""
+        ...
+
+
+@runtime_checkable
 class MappedSampler(Sampler, Protocol):
     """A sampler whose library stays mapped as it was when the process loaded it."""
 

@@ -41,16 +41,23 @@ def read_capacity(proc: Path = Path("/proc")) -> HostCapacity:
     """
     try:
         mem_kib = _field((proc / "meminfo").read_text(), "MemTotal")
-        cpu_model = _field((proc / "cpuinfo").read_text(errors="replace"), *_MODEL_FIELDS)
+        cpu_m = _count_processors(proc) * 1000
     except OSError as error:
         raise SamplerError(f"the capacity of the node cannot be read: {error}") from error
     if mem_kib is None:
         raise SamplerError(f"{proc}/meminfo does not say how much memory there is")
     return HostCapacity(
-        cpu_m=_count_processors(proc) * 1000,
+        cpu_m=cpu_m,
         mem_kib=int(mem_kib.removesuffix("kB")),
-        cpu_model=cpu_model,
+        cpu_model=_model(proc),
     )
+
+
+def _model(proc: Path) -> str | None:
+    try:
+        return _field((proc / "cpuinfo").read_text(errors="replace"), *_MODEL_FIELDS)
+    except OSError:
+        return None
 
 
 def _count_processors(proc: Path) -> int:

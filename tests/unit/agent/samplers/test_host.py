@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.cgroups import Hierarchies
 from agent.errors import SamplerError
-from agent.samplers.host import find_address, read_capacity
+from agent.model import ResourceType
+from agent.samplers.host import HostCapacity, HostReader, find_address, read_capacity
 
 
 def test_the_capacity_is_this_machine_s() -> None:
@@ -33,16 +35,17 @@ def test_the_processor_s_model_is_found_on_every_architecture(
     """The first processor speaks for all; silence is None."""
     (tmp_path / "meminfo").write_text("MemTotal:       16 kB\nMemFree: 3 kB\n")
     (tmp_path / "cpuinfo").write_text(cpuinfo)
+    (tmp_path / "stat").write_text("cpu  1 2 3\ncpu0 1 2 3\ncpu1 0 0 0\nintr 5\n")
     capacity = read_capacity(tmp_path)
     assert capacity.cpu_model == model
-    assert capacity.mem_kib == 16
+    assert (capacity.cpu_m, capacity.mem_kib) == (2_000, 16)
 
 
 def test_an_unreadable_machine_is_an_error(tmp_path: Path) -> None:
     """A capacity of 0 would make every conservation check wrong."""
     with pytest.raises(SamplerError, match="cannot be read"):
         read_capacity(tmp_path)
-    (tmp_path / "cpuinfo").touch()
+    (tmp_path / "stat").touch()
     (tmp_path / "meminfo").touch()
     with pytest.raises(SamplerError, match="does not say"):
         read_capacity(tmp_path)
@@ -71,3 +74,29 @@ def default_address() -> str:
         except OSError:
             return "127.0.0.1"
         return str(probe.getsockname()[0])
+
+
+def test_the_whole_node_is_read_from_the_root_s_counter(tmp_path: Path) -> None:
+    """v1's in ns, v2's in us, else the ticks of /proc/stat; memory is the working set."""
+    (tmp_path / "stat").write_text("cpu  100 10 50 9 9 5 5 0 0 0\ncpu0 1 2 3\n")
+    (tmp_path / "meminfo").write_text(
+        "MemTotal:  1000 kB\nMemFree:   300 kB\nActive: 1 kB\nInactive(file):  200 kB\n"
+    )
+    (tmp_path / "cpuacct.usage").write_text("7000999\n")
+    (tmp_path / "cpu.stat").write_text("usage_usec 1234\nuser_usec 1\n")
+    root, capacity = str(tmp_path), HostCapacity(cpu_m=2_000, mem_kib=1_000, cpu_model=None)
+    readers = [
+        HostReader(Hierarchies(root, {"cpuacct": root}), root, capacity),
+        HostReader(Hierarchies(root, {}), root, capacity),
+        HostReader(Hierarchies(None, {}), root, capacity),
+    ]
+    ticks = os.sysconf("SC_CLK_TCK")
+    cpu_us = [reader.read()[ResourceType.CPU].value for reader in readers]
+    assert cpu_us == [7_000, 1_234, 170 * 1_000_000 // ticks]
+    assert readers[0].read()[ResourceType.MEM].value == 500
+
+
+def test_what_cannot_be_read_of_the_node_is_absent(tmp_path: Path) -> None:
+    """Never zero."""
+    capacity = HostCapacity(cpu_m=2_000, mem_kib=1_000, cpu_model=None)
+    assert HostReader(Hierarchies(None, {}), str(tmp_path), capacity).read() == {}
