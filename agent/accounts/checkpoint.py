@@ -4,8 +4,8 @@ from agent.accounts.amount import Account, Amount, Interval
 from agent.accounts.devices import DeviceAccount, Holding
 from agent.accounts.host import HostAccount
 from agent.accounts.node import Named, NodeAccounts
-from agent.integrate import Meter, Span, next_minute
-from agent.model import ReadingKind, ResourceType
+from agent.meterrow import dump_meter, load_meter
+from agent.model import ResourceType
 from agent.table import Json, Row
 
 
@@ -66,7 +66,6 @@ def _load_amount(values: list[Json]) -> Amount:
 
 
 def _dump_host(host: HostAccount) -> dict[str, Json]:
-    meter = host.meter
     return {
         "type": host.type,
         "capacity": host.capacity,
@@ -74,43 +73,15 @@ def _dump_host(host: HostAccount) -> dict[str, Json]:
         "late": {str(minute): [used] for minute, used in host.late.items()},
         "owed": host.owed,
         "has_begun": int(host.has_begun),
-        "position_ms": meter.position_ms,
-        "cut_ms": meter.cut_ms,
-        "window_start_ms": meter.window_start_ms,
-        "used": meter.used,
-        "effective": meter.effective,
-        "observed_ms": meter.observed_ms,
-        "kind": meter.kind,
-        "value": meter.value,
-        "read_at_ms": meter.read_at_ms,
-        "advanced": meter.advanced,
-        "spans": [list(span) for span in meter.spans],
+        **dump_meter(host.meter),
     }
 
 
 def _load_host(row: Row) -> HostAccount:
-    kind = row.text_or_none("kind")
-    window_start_ms = row.integer("window_start_ms")
-    meter = Meter(
-        number=0,
-        quota=0,
-        position_ms=row.integer("position_ms"),
-        cut_ms=row.integer("cut_ms"),
-        window_start_ms=window_start_ms,
-        window_end_ms=next_minute(window_start_ms),
-        used=row.integer("used"),
-        effective=row.integer("effective"),
-        observed_ms=row.integer("observed_ms"),
-        kind=None if kind is None else ReadingKind(kind),
-        value=row.integer("value"),
-        read_at_ms=row.integer_or_none("read_at_ms"),
-        advanced=row.integer("advanced"),
-        spans=[Span(*values) for values in row.integers("spans")],
-    )
     return HostAccount(
         type=ResourceType(row.text("type")),
         capacity=row.integer("capacity"),
-        meter=meter,
+        meter=load_meter(row, number=0, quota=0),
         attributed={int(minute): used for minute, (used,) in row.pairs("attributed")},
         late={int(minute): used for minute, (used,) in row.pairs("late")},
         owed=row.integer("owed"),

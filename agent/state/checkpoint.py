@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from agent.accounts.checkpoint import dump_accounts, load_accounts
 from agent.clock import Anchor
-from agent.integrate import Meter, Span, next_minute
-from agent.model import MeterKey, ReadingKind, ResourceType, RunKey
+from agent.meterrow import MEASURED, dump_meter, load_meter
+from agent.model import MeterKey, ResourceType, RunKey
 from agent.state.ends import Finished
 from agent.state.meters import Meters
 from agent.state.node import NodeState
@@ -111,7 +111,7 @@ def _run_columns(runs: list[LiveRun]) -> dict[str, Json]:
 
 def _meter_columns(opened: list[LiveMeter]) -> dict[str, Json]:
     defined = [live.definition for live in opened]
-    meters = [live.meter for live in opened]
+    rows = [dump_meter(live.meter) for live in opened]
     return {
         "number": [definition.number for definition in defined],
         "run": [definition.run for definition in defined],
@@ -125,18 +125,7 @@ def _meter_columns(opened: list[LiveMeter]) -> dict[str, Json]:
         "started_at_ms": [definition.started_at_ms for definition in defined],
         "physical": [live.physical for live in opened],
         "is_closing": [int(live.is_closing) for live in opened],
-        "position_ms": [meter.position_ms for meter in meters],
-        "cut_ms": [meter.cut_ms for meter in meters],
-        "window_start_ms": [meter.window_start_ms for meter in meters],
-        "used": [meter.used for meter in meters],
-        "effective": [meter.effective for meter in meters],
-        "observed_ms": [meter.observed_ms for meter in meters],
-        "kind": [meter.kind for meter in meters],
-        "value": [meter.value for meter in meters],
-        "read_at_ms": [meter.read_at_ms for meter in meters],
-        "advanced": [meter.advanced for meter in meters],
-        "slack": [meter.slack for meter in meters],
-        "spans": [[list(span) for span in meter.spans] for meter in meters],
+        **{name: [row[name] for row in rows] for name in MEASURED},
     }
 
 
@@ -220,25 +209,7 @@ def _load_meter(row: Row, live: LiveRun) -> LiveMeter:
     physical = row.text_or_none("physical")
     if physical is not None and physical != row.text_or_none("device"):
         definition.physical = physical
-    kind = row.text_or_none("kind")
-    window_start_ms = row.integer("window_start_ms")
-    meter = Meter(
-        number=definition.number,
-        quota=definition.quota,
-        position_ms=row.integer("position_ms"),
-        cut_ms=row.integer("cut_ms"),
-        window_start_ms=window_start_ms,
-        window_end_ms=next_minute(window_start_ms),
-        used=row.integer("used"),
-        effective=row.integer("effective"),
-        observed_ms=row.integer("observed_ms"),
-        kind=None if kind is None else ReadingKind(kind),
-        value=row.integer("value"),
-        read_at_ms=row.integer_or_none("read_at_ms"),
-        advanced=row.integer("advanced"),
-        slack=row.integer("slack", 0),
-        spans=[Span(*values) for values in row.integers("spans")],
-    )
+    meter = load_meter(row, number=definition.number, quota=definition.quota)
     key = MeterKey(live.key, ResourceType(definition.type), row.text_or_none("device"))
     return LiveMeter(
         key,
