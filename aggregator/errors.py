@@ -23,7 +23,8 @@ Foreign errors (psycopg, OSError) are translated once, where they arise, by
 """
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit, urlunsplit
+
+from aggregator.redact import redact
 
 
 class NodemeterError(Exception):
@@ -191,19 +192,3 @@ def expected_url(url: str) -> str:
         f'{redact(url)!r} is neither "embedded" nor a URL of the form '
         "postgresql://user:password@host:port/database"
     )
-
-
-def redact(url: str) -> str:
-    """Show where a URL points without its password, whatever its shape."""
-    try:
-        parts = urlsplit(url)
-        password = parts.password
-    except ValueError:
-        return "(a malformed URL)"
-    if not parts.scheme or not parts.netloc:
-        return url if "password" not in url.lower() else "(a connection string)"
-    host = parts.netloc.rpartition("@")[2]
-    user = parts.username or ""
-    login = f"{user}:***@" if password else f"{user}@" if user else ""
-    query = "***" if "password" in parts.query.lower() else parts.query
-    return urlunsplit((parts.scheme, login + host, parts.path, query, ""))
