@@ -99,7 +99,7 @@ def _read(path: str) -> bytes | None:
 
 
 def _without_secrets(environ: bytes) -> bytes:
-    kept = []
+    kept: list[bytes] = []
     for entry in environ.split(b"\0"):
         name = entry.partition(b"=")[0]
         if _VARIABLES.fullmatch(name) and not _SECRET.search(name):

@@ -3,7 +3,7 @@
 import os
 import random
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def run_jobs(slice_: Path, count: int, seconds: float, seed: int) -> list[Truth]
     )
     begun = time.monotonic()
     with ThreadPoolExecutor(max_workers=64) as pool:
-        futures = []
+        futures: list[Future[Truth]] = []
         for starts_at, length, name in plan:
             time.sleep(max(0.0, begun + starts_at - time.monotonic()))
             futures.append(pool.submit(_run_job, slice_ / name, length))

@@ -1,7 +1,7 @@
 """A slow question keeps nobody waiting, and a failing one keeps its last answer."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from agent.background import Background
@@ -31,7 +31,7 @@ class Oracle:
 
 
 @contextmanager
-def asking(oracle: Oracle, now_ms: Callable[[], int] = lambda: 7) -> Iterator[Background[int]]:
+def asking(oracle: Oracle, now_ms: Callable[[], int] = lambda: 7) -> Generator[Background[int]]:
     background = Background("test", oracle.ask, every_seconds=60, now_ms=now_ms, told=oracle.tell)
     background.start(wait_seconds=10)
     yield background
