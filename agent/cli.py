@@ -22,7 +22,7 @@ examples:
   nodemeter-agent inspect --save /tmp/this-node
   nodemeter-agent inspect --root /tmp/that-node --json
   nodemeter-agent exec --name burn --cpu 500m --mem 256Mi -- python train.py
-  NODEMETER_UPLINK_TARGET=meter.example.org:50051 nodemeter-agent run
+  NODEMETER_UPLINK_TARGET=unix:/run/nodemeter-tunnel/aggregator nodemeter-agent run
 
 The configuration is --config, else $NODEMETER_AGENT_CONFIG, else that of `make run`
 ($NODEMETER_STATE_DIR/agent.toml, or etc/nodemeter/agent.toml of the virtual

@@ -73,6 +73,7 @@ Price a core-hour, run a metered job, and see what it costs:
   {launch} --name hello --cpu 500m --mem 256Mi -- sleep 60
   {admin} bills
   curl '{url}/api/Bills'
+
 Ctrl-C stops everything; the next `make run` goes on with the same data.
 """
 
