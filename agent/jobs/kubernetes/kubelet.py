@@ -6,6 +6,7 @@ since it is short-lived; it never comes into a message. One deadline holds for t
 exchange, however slowly bytes drip in, and the answer is bounded.
 """
 
+import os
 import re
 import socket
 import threading
@@ -80,7 +81,7 @@ class Kubelet:
                 connection.request("GET", "/pods", headers=headers)
                 with connection.getresponse() as response:
                     return self._read(response)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._translate(error) from error
 
     def _headers(self) -> dict[str, str]:
@@ -134,14 +135,12 @@ class Kubelet:
         import http.client  # noqa: PLC0415  as above
 
         host, port = self._host_and_port()
-        plain = socket.create_connection((host, port), self._timeout_seconds)
-        with _torn_down_after(plain, self._timeout_seconds):
-            with plain:
-                encrypted = self._tls().wrap_socket(plain, server_hostname=self._address.name)
-            with encrypted:
-                connection = http.client.HTTPConnection(host, port)
-                connection.sock = encrypted
-                yield connection
+        encrypted = _dial(self._tls(), self._address.name, (host, port), self._timeout_seconds)
+        with encrypted, _torn_down_after(encrypted, self._timeout_seconds):
+            encrypted.do_handshake()
+            connection = http.client.HTTPConnection(host, port)
+            connection.sock = encrypted
+            yield connection
 
     def _host_and_port(self) -> tuple[str, int]:
         parts = urlsplit(self._address.url)
@@ -179,10 +178,37 @@ class Kubelet:
         return ProviderError(f"{self._pods} fails: {reason}")
 
 
+def _dial(
+    tls: "ssl.SSLContext", name: str, where: tuple[str, int], seconds: float
+) -> "ssl.SSLSocket":
+    """Connect to the first address that lets us; the handshake is still to be done.
+
+    The socket is wrapped first: what Python wraps when its other side has just hung up, it
+    does not close.
+    """
+    name.encode("idna")  # what Python cannot wrap for its name it does not close either
+    failure = OSError(f"{where[0]} has no address")
+    for family, kind, protocol, _, address in socket.getaddrinfo(*where, type=socket.SOCK_STREAM):
+        encrypted = tls.wrap_socket(
+            socket.socket(family, kind, protocol),
+            server_hostname=name,
+            do_handshake_on_connect=False,
+        )
+        encrypted.settimeout(seconds)
+        try:
+            encrypted.connect(address)
+        except OSError as error:
+            encrypted.close()
+            failure = error
+        else:
+            return encrypted
+    raise failure
+
+
 @contextmanager
 def _torn_down_after(connection: socket.socket, seconds: float) -> Generator[None]:
     """Shut the connection down when the time is up, whoever reads from it then."""
-    guard = connection.dup()
+    guard = socket.socket(fileno=os.dup(connection.fileno()))
     timer = threading.Timer(seconds, _shut_down, [guard])
     timer.daemon = True
     timer.start()

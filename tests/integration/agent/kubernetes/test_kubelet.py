@@ -301,6 +301,18 @@ def test_a_name_that_nobody_has_is_a_failure(address: KubeletAddress) -> None:
         Kubelet(replace(address, url=url), timeout_seconds=2).get_pods()
 
 
+def test_a_name_that_none_can_have_is_a_failure(address: KubeletAddress) -> None:
+    """A label of a hundred letters."""
+    with pytest.raises(ProviderError, match="fails"):
+        Kubelet(replace(address, name="n" * 100)).get_pods()
+
+
+def test_every_address_of_the_host_is_tried(address: KubeletAddress, answer: Answer) -> None:
+    """A kubelet may listen on IPv4 alone, and localhost be IPv6 first."""
+    url = address.url.replace("127.0.0.1", "localhost")
+    assert Kubelet(replace(address, url=url)).get_pods() == answer.body
+
+
 def test_what_is_trusted_must_be_a_certificate(address: KubeletAddress, tmp_path: Path) -> None:
     """And not any file."""
     (tmp_path / "ca.pem").write_text("none")
