@@ -6,17 +6,25 @@ lists the known ones, and so is a variable that nobody reads (see `variables`).
 
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from aggregator.errors import SettingsError, expected_url
+from aggregator.errors import SettingsError
+from aggregator.faults import Schema, fault, from_text, place
+from aggregator.values import (
+    EMBEDDED,
+    DatabaseUrl,
+    FilePath,
+    Host,
+    LoopbackHost,
+    Networks,
+    Port,
+    may_coincide,
+)
 from aggregator.variables import (
     CONFIG_VARIABLE,
     STATE_DIR_VARIABLE,
@@ -24,7 +32,6 @@ from aggregator.variables import (
     variable,
 )
 
-EMBEDDED: Final = "embedded"
 SYSTEM_CONFIG = Path("/etc/nodemeter/aggregator.toml")
 
 Currency: TypeAlias = Literal[
@@ -33,49 +40,28 @@ Currency: TypeAlias = Literal[
 ]  # fmt: skip
 
 
-def _split(value: object) -> object:
-    """Lists come as comma-separated text from the environment."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_split)]
-Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
-
-
 class Section(BaseModel):
     """A table of the file."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True
+        extra="forbid", frozen=True, strict=True, hide_input_in_errors=True
     )
 
 
 class DatabaseSettings(Section):
     """Where everything is stored."""
 
-    url: str = EMBEDDED
+    url: DatabaseUrl = EMBEDDED
     """`postgresql://…`, or `embedded`: a TimescaleDB that the aggregator starts itself."""
-    state_dir: Path = Path("/var/lib/nodemeter")
+    state_dir: FilePath = Path("/var/lib/nodemeter")
     """Where the embedded database keeps its data."""
     pool_size: int = Field(default=8, ge=4, le=100)
-
-    @field_validator("url")
-    @classmethod
-    def _url_that_libpq_takes(cls, url: str) -> str:
-        if url != EMBEDDED:
-            try:
-                conninfo_to_dict(url)
-            except ProgrammingError as error:
-                raise ValueError(expected_url(url)) from error
-        return url
 
 
 class HttpSettings(Section):
     """The billing APIs."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port = 8080
     open_to: Networks = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
     """From these networks a request without a token acts as `open_role`."""
@@ -85,20 +71,9 @@ class HttpSettings(Section):
 class GrpcSettings(Section):
     """Where agents connect."""
 
-    host: str = "127.0.0.1"
+    host: LoopbackHost = "127.0.0.1"
     port: Port = 50051
     max_message_bytes: int = Field(default=4 << 20, ge=64 << 10, le=64 << 20)
-
-    @field_validator("host")
-    @classmethod
-    def _loopback_only(cls, host: str) -> str:
-        """Plain text does not leave the machine."""
-        if host != "localhost" and not _is_loopback(host):
-            raise ValueError(
-                f"{host} is not a loopback address, and without TLS agents are taken at their "
-                "word: only 127.0.0.1, ::1 or localhost are allowed"
-            )
-        return host
 
 
 class BillingSettings(Section):
@@ -159,15 +134,16 @@ class Settings(Section):
     log: LogSettings = LogSettings()
 
 
-def _keys(section: str) -> Sequence[str]:
+def _keys(section: str) -> Mapping[str, Schema]:
     kind = Settings.model_fields[section].annotation
     if not isinstance(kind, type) or not issubclass(kind, Section):
         raise TypeError(f"[{section}] is no table")
-    return tuple(kind.model_fields)
+    found: Mapping[str, Schema] = kind.model_json_schema()["properties"]
+    return found
 
 
 SECTIONS = {section: _keys(section) for section in Settings.model_fields}
-"""The keys of each section."""
+"""The keys of each section, each with its schema."""
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -178,13 +154,14 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     file = path or find_config(environ)
     values = _read(file) if file else {}
     source = str(file) if file else "defaults and environment"
-    _apply_environment(values, environ)
+    laid = _apply_environment(values, environ)
     problems = [*unknown_variables(environ, SECTIONS)]
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        problems += [_problem(each) for each in error.errors(include_url=False)]
+        problems += [fault(each, SECTIONS, laid) for each in error.errors(include_url=False)]
         raise SettingsError(problems, source) from error
+    problems += _clashes(settings, laid)
     if problems:
         raise SettingsError(problems, source)
     return settings
@@ -220,29 +197,24 @@ def _read(file: Path) -> dict[str, object]:
     return values
 
 
-def _apply_environment(values: dict[str, object], environ: Mapping[str, str]) -> None:
-    """Lay the environment over `values`."""
+def _apply_environment(
+    values: dict[str, object], environ: Mapping[str, str]
+) -> set[tuple[str, str]]:
+    """Lay the environment over `values`; give the sections and keys that it set."""
+    laid: set[tuple[str, str]] = set()
     for section, keys in SECTIONS.items():
-        for key in keys:
+        for key, schema in keys.items():
             text = environ.get(variable(section, key))
             table = values.get(section, {})
             if text is not None and isinstance(table, dict):
-                values[section] = {**table, key: text}
+                values[section] = {**table, key: from_text(text, schema)}
+                laid.add((section, key))
+    return laid
 
 
-def _problem(detail: ErrorDetails) -> str:
-    """Say one fault in the operator's words."""
-    location = [str(part) for part in detail["loc"]]
-    if detail["type"] == "extra_forbidden" and len(location) == 1:
-        return f"[{location[0]}]: unknown section; known are {', '.join(Settings.model_fields)}"
-    where = f"[{location[0]}] {'.'.join(location[1:])}".strip()
-    if detail["type"] == "extra_forbidden":
-        return f"{where}: unknown key; known are {', '.join(SECTIONS[location[0]])}"
-    return f"{where}: {detail['msg'].removeprefix('Value error, ')}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+def _clashes(settings: Settings, laid: set[tuple[str, str]]) -> Iterator[str]:
+    """What is wrong with values only beside each other."""
+    http, grpc = settings.http, settings.grpc
+    if http.port == grpc.port != 0 and may_coincide(http.host, grpc.host):
+        first, second = place("http", "port", laid), place("grpc", "port", laid)
+        yield f"{first} and {second} are both {http.port}: they must be two ports"

@@ -6,7 +6,7 @@ that belong to no section, and what Kubernetes makes of a service called nodemet
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 PREFIX = "NODEMETER_"
 CONFIG_VARIABLE = "NODEMETER_AGGREGATOR_CONFIG"
@@ -37,7 +37,7 @@ def variable(section: str, key: str) -> str:
 
 
 def unknown_variables(
-    environ: Mapping[str, str], own: Mapping[str, Sequence[str]]
+    environ: Mapping[str, str], own: Mapping[str, Collection[str]]
 ) -> Iterator[str]:
     """Say which variables nobody reads, each with its nearest known one.
 
