@@ -1,5 +1,6 @@
 """Puts the agent together from its settings, and runs it."""
 
+import gc
 import logging
 import os
 import resource
@@ -68,6 +69,10 @@ def meter_node(settings: AgentSettings) -> None:
     uplink.on_stream_lost = daemon.wake
     bell.on_ring = daemon.note_event
     _tell(settings, identity)
+    # What is loaded now stays: looking through it for garbage would stop the thread that
+    # stamps the events for tens of milliseconds, again and again.
+    gc.collect()
+    gc.freeze()
     cgroups.start()
     try:
         daemon.run()
