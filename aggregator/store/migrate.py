@@ -60,6 +60,7 @@ def migrate(url: str) -> Sequence[str]:
     with connect(url) as connection:
         check_server(connection, url)
         connection.execute(query("lock_migrations"), {"lock": MIGRATE_LOCK})
+        _create_schema(connection)
         create_timescale(connection, url)
         connection.execute(query("create_schema_migration"))
         return [_apply(connection, each) for each in _missing(connection, known_migrations())]
@@ -100,6 +101,17 @@ def check_timescale_version(version: str) -> None:
         raise TimescaleVersionError(
             version, "2.25.0 to 2.26.1 give wrong query results; upgrade to 2.26.2 or newer"
         )
+
+
+def _create_schema(connection: Connection[TupleRow]) -> None:
+    """Create what every database begins with, where somebody dropped it to empty the database."""
+    row = connection.execute(query("get_current_schema")).fetchone()
+    if row is not None and row[0] is not None:
+        return
+    try:
+        connection.execute(query("create_public_schema"))
+    except psycopg.Error as error:
+        raise MigrationFailedError("CREATE SCHEMA public", _words(error)) from error
 
 
 def create_timescale(connection: Connection[TupleRow], url: str) -> None:

@@ -52,6 +52,21 @@ def execute(url: str, statement: str) -> None:
         connection.execute(statement.encode())
 
 
+def test_a_database_whose_schema_was_dropped_is_migrated_anew(database_url: str) -> None:
+    """To empty a database is a usual way of beginning again."""
+    before = schema_of(database_url)
+    execute(database_url, "DROP SCHEMA public CASCADE")
+    assert migrate(database_url) == [each.name for each in known_migrations()]
+    assert schema_of(database_url) == before
+
+
+def test_a_search_path_that_leads_nowhere_is_told(timescaledb: Server, database_url: str) -> None:
+    """Nothing is made in a place that nobody named."""
+    url = f"{database_url}{'&' if '?' in database_url else '?'}options=-csearch_path%3Dnowhere"
+    with pytest.raises(MigrationFailedError, match=r"CREATE SCHEMA public.*already exists"):
+        migrate(url)
+
+
 def test_an_empty_database_is_migrated_and_stays_so(empty_database_url: str) -> None:
     """Again does nothing."""
     names = [each.name for each in known_migrations()]

@@ -13,6 +13,13 @@ SELECT coalesce(
 -- name: get_timescale_installed
 SELECT extversion FROM pg_extension WHERE extname = 'timescaledb';
 
+-- name: get_current_schema
+-- Null: none of the search path exists.
+SELECT current_schema();
+
+-- name: create_public_schema
+CREATE SCHEMA public;
+
 -- name: create_timescale
 CREATE EXTENSION timescaledb;
 

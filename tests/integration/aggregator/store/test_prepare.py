@@ -33,6 +33,7 @@ def test_few_statements_cannot_be_prepared() -> None:
     assert set(queries()) - set(PREPARABLE) == {
         "begin_snapshot",
         "copy_usage",
+        "create_public_schema",
         "create_schema_migration",
         "create_timescale",
         "stop_ingest",
