@@ -2,7 +2,10 @@
 
 import os
 import random
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,3 +68,31 @@ def _script(cgroup: Path, seconds: float) -> str:
     """Burn some milliseconds and sleep the rest, so that two cores bear many jobs at once."""
     burn = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done"
     return f"echo $$ > {cgroup}/cgroup.procs; {burn}; exec sleep {seconds:.3f}"
+
+
+CANARY = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(print(f"{worst * 1000:.1f}")))
+worst = 0.0
+while True:
+    before = time.monotonic()
+    time.sleep(0.002)
+    worst = max(worst, time.monotonic() - before - 0.002)
+"""
+
+
+class Canary:
+    """A process that does nothing but wake up: how long the machine itself kept it waiting.
+
+    The peer of the agent's errors in the same run; it is as urgent as the agent.
+    """
+
+    def __init__(self, nice: Sequence[str]) -> None:
+        """Begin."""
+        command = [*nice, sys.executable, "-S", "-c", CANARY]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def worst_ms(self) -> float:
+        """End, and tell the longest wait."""
+        self._process.terminate()
+        return float(self._process.communicate()[0])

@@ -16,7 +16,7 @@ import pytest
 from agent.backlog import StoredBatch
 from agent.spool import Spool
 from proto.metering.v1 import metering_pb2 as pb
-from tests.integration.agent.churn import CLOCK, run_jobs
+from tests.integration.agent.churn import CLOCK, Canary, run_jobs
 from tests.unit.agent.test_run import AGENT, Agent
 
 UNIFIED = Path("/sys/fs/cgroup/unified")
@@ -96,25 +96,32 @@ class Told:
 
 
 def test_churn(agent: Meter, slice_: Path) -> None:
-    """Allocation is right to 20 ms for every job, and all CPU time of the node is told."""
+    """Allocation is right to 20 ms for every job, and all CPU time of the node is told.
+
+    To 20 ms and what the machine itself keeps a process waiting that only wakes up.
+    """
     if not ROOT_USAGE.exists():
         pytest.skip("no counter of the whole node to compare with")
     agent.start()
     first_us = int(ROOT_USAGE.read_text()) // 1000
+    canary = Canary(NICE if os.geteuid() == 0 else ())
     truths = run_jobs(slice_, JOBS, SECONDS, seed=CLOCK.wall_ns())
+    stalled_ms = canary.worst_ms()
     low_us = int(ROOT_USAGE.read_text()) // 1000 - first_us
     assert agent.stop(signal.SIGTERM) == 0
     high_us = int(ROOT_USAGE.read_text()) // 1000 - first_us
     told = Told(batches_of(agent.state / "spool"))
     errors = [one.error_ms(told.length_ms.get(one.name, 0)) for one in truths]
+    tolerance_ms = TOLERANCE_MS + stalled_ms
     too_large = sum(error > TOLERANCE_MS for error in errors)
     shown = (
         f"{len(truths)} jobs: median error {quantiles(errors, n=2)[0]:.1f} ms, largest "
-        f"{max(errors):.1f} ms, {too_large} too large; node {low_us}..{high_us} us, jobs "
+        f"{max(errors):.1f} ms, {too_large} beyond {TOLERANCE_MS} ms; the machine stalled "
+        f"{stalled_ms:.1f} ms; node {low_us}..{high_us} us, jobs "
         f"{told.jobs_us}, others {told.unattributed_us}, excess {told.excess_us}"
     )
     print(shown)
-    assert max(errors) <= TOLERANCE_MS, shown
+    assert max(errors) <= tolerance_ms, shown
     all_us = told.jobs_us + told.unattributed_us - told.excess_us
     assert 0.999 * low_us <= all_us <= 1.001 * high_us, shown
     assert told.jobs_us > 0
