@@ -46,6 +46,8 @@ def answer(stored: Stored, metrics: Metrics) -> None:
         _answer_conflict(repeat, metrics)
     for item in settlement.fenced:
         _end(item, metrics, pb.Reject.REASON_FENCED, "a newer connection holds this stream")
+    for item in settlement.forgotten:
+        _end(item, metrics, pb.Reject.REASON_BUSY, "the database no longer knows this stream")
     for item in settlement.astray:
         stream_id = item.session.identity.stream_id
         item.session.expected = settlement.acked_through[stream_id] + 1

@@ -2,7 +2,8 @@
 
 Exactly once rests on this: a sequence is taken if it is the next after the mark of its
 stream and its connection is the newest; a sequence at or below the mark was taken
-before, and its digest says whether this is the same one again.
+before, and its digest says whether this is the same one again. A stream without a mark is
+no older connection's: its node is to say Hello again, and keeps what it holds.
 """
 
 from collections.abc import Iterable, Mapping
@@ -71,6 +72,8 @@ class Settlement:
     replayed: list[RepeatItem] = field(default_factory=list[RepeatItem])
     conflicting: list[RepeatItem] = field(default_factory=list[RepeatItem])
     fenced: list[Item] = field(default_factory=list[Item])
+    forgotten: list[Item] = field(default_factory=list[Item])
+    """The database was emptied or replaced since the Hello: it has no such stream."""
     astray: list[Item] = field(default_factory=list[Item])
     """Not the next sequence, though it was when it was received: the connection is lost."""
     answered: list[Item] = field(default_factory=list[Item])
@@ -102,7 +105,9 @@ def settle(
     for item in items:
         stream_id = item.session.identity.stream_id
         mark = marks.get(stream_id)
-        if mark is None or mark.epoch != item.session.identity.epoch:
+        if mark is None:
+            result.forgotten.append(item)
+        elif mark.epoch != item.session.identity.epoch:
             result.fenced.append(item)
         else:
             result.acked_through.setdefault(stream_id, mark.acked_through)

@@ -67,11 +67,18 @@ def test_a_sequence_that_skips_is_not_taken() -> None:
 
 
 def test_an_older_connection_is_fenced() -> None:
-    """Whatever it sends; and one whose stream is gone."""
+    """Whatever it sends."""
     old = session(epoch=1)
     items: list[Item] = [batch(old, 1), PulseItem(session=old)]
     assert settle(items, marks(0, epoch=2), {}).fenced == items
-    assert settle(items, {}, {}).fenced == items
+
+
+def test_a_stream_that_the_database_lost_is_not_fenced() -> None:
+    """Who is fenced gives its backlog up; here it must be sent to the database's successor."""
+    own = session()
+    items: list[Item] = [batch(own, 1), repeat(own, 1), PulseItem(session=own)]
+    result = settle(items, {}, {})
+    assert (result.forgotten, result.fenced, result.answered) == (items, [], [])
 
 
 def test_a_repeat_is_told_from_a_conflict_by_its_digest() -> None:

@@ -1,0 +1,29 @@
+"""A database that was emptied while we run: nothing is acked, nobody gives anything up."""
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from aggregator.ingest.server import IngestServer
+from aggregator.store.migrate import migrate
+from proto.metering.v1 import metering_pb2 as pb
+from tests.integration.aggregator.agents import Spool, connected
+
+Database = psycopg.Connection[TupleRow]
+
+
+async def test_a_connection_that_outlives_its_stream_says_hello_again(
+    ingest: IngestServer, database: Database, database_url: str
+) -> None:
+    """Fenced it would give its backlog up; acked it would be lost."""
+    spool = Spool()
+    async with connected(ingest.port) as client:
+        await client.welcome(spool)
+        await client.deliver(spool.batch())
+        database.execute("DROP SCHEMA public CASCADE")
+        migrate(database_url)
+        await client.say(spool.batch())
+        refusal = await client.rejected()
+        assert refusal.reason == pb.Reject.REASON_BUSY
+        assert await client.receive() is None
+    async with connected(ingest.port) as client:
+        assert (await client.welcome(spool)).acked_through == 0
