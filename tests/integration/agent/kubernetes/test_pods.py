@@ -265,7 +265,7 @@ def test_without_the_right_to_see_pods_they_are_metered_nonetheless(
 def test_a_list_is_parsed_again_only_if_a_pod_has_changed(
     node: Node, tree: CgroupTree, answer: Answer, resources: Resources
 ) -> None:
-    """By the API server's versions, in whatever order they come."""
+    """By the API server's versions, in whatever order they come; without them each time."""
     assert not resources.requests
     tree.make(pod_path())
     one, other = pod("train", version="7"), pod("x", uid=OTHER, version="8")
@@ -279,6 +279,11 @@ def test_a_list_is_parsed_again_only_if_a_pod_has_changed(
     answer.body = pod_list(other, pod("train", labels={"jobName": "new"}, version="9"))
     node.refresh()
     assert node.runs()["train"].job_name == "new"
+    answer.body = pod_list(pod("train", labels={"jobName": "other"}), other)
+    node.refresh()
+    answer.body = pod_list(pod("train", labels={"jobName": "third"}), other)
+    node.refresh()
+    assert node.runs()["train"].job_name == "third"
 
 
 # Real cgroups --------------------------------------------------------------------------------

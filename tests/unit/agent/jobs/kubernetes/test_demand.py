@@ -54,6 +54,8 @@ def test_a_sidecar_runs_beside_what_comes_after_it() -> None:
     assert cpu(pod(containers=main, init=[early, sidecar])) == 4000
     assert cpu(pod(containers=main, init=[sidecar, late])) == 6000
     assert cpu(pod(containers=main, init=[sidecar, sidecar])) == 4000
+    great = container("great", requests={"cpu": "4"}, always=True)
+    assert cpu(pod(containers=main, init=[great])) == 6000
 
 
 def test_the_pods_own_request_replaces_the_sum_of_its_containers() -> None:
