@@ -14,6 +14,7 @@
         ├── TimescaleNotPreloadedError
         ├── TimescalePrivilegeError
         ├── TimescaleVersionError
+        ├── SchemaMissingError
         ├── SchemaNewerError
         ├── SchemaChangedError
         └── MigrationFailedError
@@ -154,6 +155,19 @@ class TimescaleVersionError(DatabaseError):
     def __init__(self, version: str, reason: str) -> None:
         """Name the version and why it is refused."""
         super().__init__(f"TimescaleDB {version} is refused: {reason}")
+
+
+class SchemaMissingError(DatabaseError):
+    """Somebody emptied the database, or put another one in its place, while we run."""
+
+    def __init__(self) -> None:
+        """Name the two remedies, and what holds until then."""
+        super().__init__(
+            "nodemeter's tables are missing from the database, or are not those of this "
+            "version: restore a backup of it, or restart nodemeter-aggregator, which makes "
+            "what is missing, empty; until then nothing is taken, and agents keep what they "
+            "measure"
+        )
 
 
 class SchemaNewerError(DatabaseError):

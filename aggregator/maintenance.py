@@ -9,6 +9,7 @@ import psycopg
 from aggregator.metrics import Metrics
 from aggregator.settings import RetentionSettings
 from aggregator.store.chunks import add_chunks, drop_expired_chunks
+from aggregator.store.outage import Outage
 from aggregator.store.pool import Pool
 from aggregator.store.queries import query
 
@@ -26,17 +27,17 @@ class Maintenance:
         self._pool = pool
         self._settings = settings
         self._metrics = metrics
+        self._outage = Outage(_LOGGER, "maintenance failed", "maintain")
 
     async def run(self) -> None:
         """Do it and wait, until cancelled. A failure is tried again."""
         while True:
             try:
                 await self.once()
+                self._outage.end()
             except psycopg.Error as error:
                 self._metrics.maintenance_errors.inc()
-                _LOGGER.error(  # noqa: TRY400  the database's state is news, our stack is not
-                    "maintenance failed", extra={"action": "maintain", "error": str(error)}
-                )
+                self._outage.begin(error)
             await asyncio.sleep(_INTERVAL_SECONDS)
 
     async def once(self) -> None:

@@ -21,6 +21,7 @@ from psycopg.rows import TupleRow
 from aggregator.metrics import Metrics
 from aggregator.model import PRICE_LOCK, RATER_LOCK, IngestGroupId
 from aggregator.settings import RaterSettings
+from aggregator.store.outage import Outage
 from aggregator.store.pool import Pool
 from aggregator.store.queries import query
 
@@ -110,6 +111,7 @@ class Rater:
         self._pool = pool
         self._settings = settings
         self._metrics = metrics
+        self._outage = Outage(_LOGGER, "rating failed", "rate")
 
     async def run(self) -> None:
         """Rate what waits, then wait; until cancelled. A failure is tried again."""
@@ -119,11 +121,10 @@ class Rater:
                     self._pool, self._metrics, max_records=self._settings.max_records
                 )
                 await self._observe_lag()
+                self._outage.end()
             except (psycopg.Error, RaterError) as error:
                 self._metrics.rater_errors.inc()
-                _LOGGER.error(  # noqa: TRY400  the database's state is news, our stack is not
-                    "rating failed", extra={"action": "rate", "error": str(error)}
-                )
+                self._outage.begin(error)
             await asyncio.sleep(self._settings.interval_seconds)
 
     async def _observe_lag(self) -> None:

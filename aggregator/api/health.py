@@ -37,7 +37,11 @@ async def get_healthz(request: web.Request) -> web.StreamResponse:
 async def get_readyz(request: web.Request) -> web.StreamResponse:
     """The database answers and holds this software's schema."""
     if not await request.app[DATABASE].schema_is_current():
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the database is not migrated yet")
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "the database is not migrated to this version: restart nodemeter-aggregator, "
+            "or run `nodemeter-aggregator migrate`",
+        )
     return answer_json(request, HEALTH.dump_json(Health(status="ready")))
 
 

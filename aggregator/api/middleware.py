@@ -18,7 +18,7 @@ from aggregator.api.http_metrics import HttpMetrics
 from aggregator.api.problem import Problem, render, translated
 from aggregator.api.route import CALLER, REQUEST_ID, Handler, Route
 from aggregator.clock import monotonic
-from aggregator.errors import DatabaseError
+from aggregator.errors import DatabaseError, SchemaMissingError
 from aggregator.settings import HttpSettings
 
 ROUTES = web.AppKey("ROUTES", Mapping[Handler, Route])
@@ -78,11 +78,9 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
         return render(translated(error), request[REQUEST_ID])
+    except SchemaMissingError as error:
+        return render(_unavailable(str(error)), request[REQUEST_ID])
     except DatabaseError as error:
-        _log.warning(
-            "database does not answer a request",
-            extra={"action": "request_database_error", "error": repr(error.__cause__ or error)},
-        )
         return render(_unavailable(f"{error}; try again"), request[REQUEST_ID])
     except TimeoutError:
         return render(_unavailable("the answer took too long"), request[REQUEST_ID])

@@ -6,6 +6,7 @@ slow clients there are, the question whether the service is ready has an answer.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
@@ -17,6 +18,7 @@ from psycopg.rows import TupleRow, class_row
 
 from aggregator.errors import DatabaseError
 from aggregator.store.migrate import known_migrations
+from aggregator.store.outage import Outage, meaning
 from aggregator.store.pool import Pool
 from aggregator.store.queries import Query, query
 
@@ -24,6 +26,7 @@ _BEGIN_SNAPSHOT = query("begin_snapshot")
 _SET_REQUEST_LIMITS = query("set_request_limits")
 _GET_SCHEMA_VERSION = query("get_schema_version")
 
+_log = logging.getLogger(__name__)
 
 Connection: TypeAlias = AsyncConnection[TupleRow]
 Parameters: TypeAlias = Mapping[str, object]
@@ -63,6 +66,7 @@ class Database:
     def __init__(self, pool: Pool) -> None:
         """Serve from `pool`, which the caller opens and closes."""
         self._pool = pool
+        self._outage = Outage(_log, "the database does not answer requests", "request_database")
         self._turns = asyncio.Semaphore(max(1, pool.max_size - 1))
 
     @asynccontextmanager
@@ -85,7 +89,7 @@ class Database:
 
         It takes no turn: requests that wait for theirs do not make the service unready.
         """
-        with _translated():
+        with _translated(self._outage):
             async with self._pool.connection(timeout=_WAIT_SECONDS) as connection:
                 cursor = await connection.execute(_GET_SCHEMA_VERSION)
                 row = await cursor.fetchone()
@@ -94,7 +98,7 @@ class Database:
     @asynccontextmanager
     async def _transaction(self, *, undo: bool = False) -> AsyncGenerator[Connection]:
         async with self._turn():
-            with _translated():
+            with _translated(self._outage):
                 async with (
                     self._pool.connection(timeout=_WAIT_SECONDS) as connection,
                     connection.transaction(force_rollback=undo),
@@ -107,6 +111,7 @@ class Database:
             async with asyncio.timeout(_WAIT_SECONDS):
                 await self._turns.acquire()
         except TimeoutError as error:
+            _log.warning("too many requests at once", extra={"action": "request_turn"})
             raise DatabaseError("too many requests read from the database at once") from error
         try:
             yield
@@ -115,12 +120,16 @@ class Database:
 
 
 @contextmanager
-def _translated() -> Generator[None]:
-    """Say once what it means that psycopg raised: the database did not answer."""
+def _translated(outage: Outage | None = None) -> Generator[None]:
+    """Say what it means that psycopg raised, and log how that goes on."""
     try:
         yield
     except psycopg.Error as error:
-        raise DatabaseError("the database does not answer") from error
+        if outage:
+            outage.begin(error)
+        raise meaning(error) from error
+    if outage:
+        outage.end()
 
 
 async def rows_of(

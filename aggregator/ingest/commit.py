@@ -25,6 +25,7 @@ from aggregator.ingest.settle import BatchItem, Item
 from aggregator.ingest.transaction import Stored, store
 from aggregator.metrics import Metrics
 from aggregator.settings import IngestSettings
+from aggregator.store.outage import Outage, meaning
 from aggregator.store.pool import Pool
 from proto.metering.v1 import metering_pb2 as pb
 
@@ -51,6 +52,7 @@ class Committer:
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
+        self._outage = Outage(_LOGGER, "the database failed", "commit")
         self._queue: deque[tuple[Item, int]] = deque()
         self._wake = asyncio.Event()
         self._is_stopping = False
@@ -109,11 +111,10 @@ class Committer:
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             await self._commit_apart(group, error)
         except psycopg.Error as error:
-            _LOGGER.error(  # noqa: TRY400  the database's state is news, our stack is not
-                "the database failed", extra={"action": "commit", "error": str(error)}
-            )
-            self._fail(group)
+            self._outage.begin(error)
+            self._fail(group, str(meaning(error)))
         else:
+            self._outage.end()
             answer(stored, self._metrics)
 
     async def _commit_apart(self, group: Sequence[Item], error: psycopg.Error) -> None:
@@ -146,7 +147,7 @@ class Committer:
                     raise
         raise AssertionError("not reached")
 
-    def _fail(self, group: Sequence[Item]) -> None:
+    def _fail(self, group: Sequence[Item], detail: str = "the database failed") -> None:
         """Close the connections; nobody knows what is durable until they are back."""
         self._metrics.ingest_errors.inc()
         retry_after_ms = round(self._settings.retry_after_seconds * 1000)
@@ -157,7 +158,7 @@ class Committer:
                     self._metrics,
                     pb.Reject.REASON_BUSY,
                     retry_after_ms=retry_after_ms,
-                    detail="the database failed",
+                    detail=detail,
                 )
                 item.session.outbox.close()
 

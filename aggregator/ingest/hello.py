@@ -21,6 +21,7 @@ from psycopg.rows import TupleRow
 from aggregator.ingest.definition import is_name, is_text
 from aggregator.ingest.session import Identity
 from aggregator.model import NodeId, StreamId
+from aggregator.store.outage import Outage, meaning
 from aggregator.store.pool import Pool
 from aggregator.store.queries import query
 from proto.metering.v1 import metering_pb2 as pb
@@ -45,7 +46,7 @@ class ForeignStreamError(Exception):
 
 
 class BusyError(Exception):
-    """The database cannot say now."""
+    """The database cannot say now; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,7 @@ class Registrar:
     def __init__(self, pool: Pool) -> None:
         """Take nothing until `run`."""
         self._pool = pool
+        self._outage = Outage(_LOGGER, "no connection can be welcomed", "hello")
         self._callers: deque[_Caller] = deque()
         self._wake = asyncio.Event()
 
@@ -152,15 +154,13 @@ class Registrar:
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             await self._answer_apart(group, error)
         except psycopg.Error as error:
-            _LOGGER.error(  # noqa: TRY400  the database's state is news, our stack is not
-                "no connection can be welcomed",
-                extra={"action": "hello", "error": str(error)},
-            )
-            _refuse(group, BusyError())
+            self._outage.begin(error)
+            _refuse(group, BusyError(str(meaning(error))))
         except Exception:
             _LOGGER.exception("no connection can be welcomed", extra={"action": "hello"})
-            _refuse(group, BusyError())
+            _refuse(group, BusyError("the aggregator's log says why"))
         else:
+            self._outage.end()
             _hand_out(group, welcomes)
 
     async def _answer_apart(self, group: Sequence[_Caller], error: psycopg.Error) -> None:

@@ -142,13 +142,8 @@ class MeteringServicer:
         return message.hello if message.HasField("hello") else invalid
 
     async def _register(self, hello: pb.Hello) -> Welcome | pb.Reject:
-        busy = pb.Reject(
-            reason=pb.Reject.REASON_BUSY,
-            retry_after_ms=self._retry_after_ms,
-            detail="the aggregator stops, or its database cannot be asked now",
-        )
         if self._is_stopping:
-            return busy
+            return self._busy("the aggregator stops")
         try:
             return await self._registrar.welcome(hello)
         except HelloError as error:
@@ -158,8 +153,13 @@ class MeteringServicer:
                 reason=pb.Reject.REASON_FENCED,
                 detail="the stream belongs to another node or another machine",
             )
-        except BusyError:
-            return busy
+        except BusyError as error:
+            return self._busy(str(error))
+
+    def _busy(self, detail: str) -> pb.Reject:
+        return pb.Reject(
+            reason=pb.Reject.REASON_BUSY, retry_after_ms=self._retry_after_ms, detail=detail
+        )
 
     async def _converse(self, session: Session, context: Context) -> None:
         """Read and write until the agent hangs up or the outbox is closed."""

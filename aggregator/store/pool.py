@@ -4,7 +4,9 @@ Every session is in UTC, without JIT (our queries are short or set-based) and un
 name `nodemeter-aggregator`.
 """
 
-from typing import TypeAlias
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Final, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection, Connection, errors
@@ -12,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
+from aggregator.clock import monotonic
 from aggregator.errors import (
     DatabaseAuthError,
     DatabaseError,
@@ -22,8 +25,45 @@ from aggregator.errors import (
 
 Pool: TypeAlias = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
+SCHEMA_GONE: Final = (
+    errors.UndefinedTable,
+    errors.UndefinedColumn,
+    errors.UndefinedFunction,
+    errors.InvalidSchemaName,
+)
+"""What a statement of ours meets where our schema is not, or not ours."""
+
 CONNECT_TIMEOUT_SECONDS = 10
+_RENEW_SECONDS = 1.0
 _SESSION = "-c timezone=UTC -c jit=off -c client_min_messages=warning"
+
+
+class _Pool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
+    """A pool that begins all sessions anew when one of them found the schema gone.
+
+    TimescaleDB keeps in each session where its tables are: a session that knew those of a
+    schema since dropped fails for ever, also when there is another one.
+    """
+
+    _renewed_at: float = -_RENEW_SECONDS
+
+    @asynccontextmanager
+    async def connection(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109  as psycopg has it
+    ) -> AsyncGenerator[AsyncConnection[TupleRow]]:
+        """Lend a connection."""
+        try:
+            async with super().connection(timeout) as connection:
+                yield connection
+        except (*SCHEMA_GONE, errors.InternalError_):
+            await self._renew()
+            raise
+
+    async def _renew(self) -> None:
+        if monotonic() - self._renewed_at >= _RENEW_SECONDS:
+            self._renewed_at = monotonic()
+            await self.drain()
 
 
 def conninfo(url: str) -> str:
@@ -68,7 +108,7 @@ async def open_pool(url: str, *, min_size: int = 1, max_size: int = 8) -> Pool:
             pass
     except psycopg.OperationalError as error:
         raise _refusal(url, error) from error
-    pool: Pool = AsyncConnectionPool(
+    pool = _Pool(
         info,
         min_size=min_size,
         max_size=max_size,
