@@ -13,9 +13,10 @@ from aggregator import log
 from aggregator.errors import NodemeterError
 from aggregator.notify import Notifier
 from aggregator.serve import serve
-from aggregator.settings import EMBEDDED, Settings, find_config, load_settings
+from aggregator.settings import Settings, find_config, load_settings
 from aggregator.store.embedded import Server, ensure_server
 from aggregator.store.migrate import migrate
+from aggregator.values import EMBEDDED
 
 _EXAMPLES: Final = """\
 examples:
