@@ -232,7 +232,7 @@ class Daemon:
 
     def _reconcile(self, now_ms: int) -> bool:
         """Take the answers of all providers; whether there were none missing."""
-        answers = self._sources.runs()
+        answers = self._sources.runs(self.state.live)
         self._take_inventory(now_ms)
         latest_ms = max(now_ms, self._clock.now_ms())
         moment = Moment(now_ms=now_ms, latest_ms=latest_ms, lead_ms=self._clock.lead_ms())
@@ -297,7 +297,7 @@ class Daemon:
                 self._looking_since_ms = self._clock.now_ms()
             return True
         now_ms = self._clock.now_ms()
-        for runs in self._sources.runs().values():
+        for runs in self._sources.runs(self.state.live).values():
             living = (run.key for run in runs or () if run.ended_at_ms is None)
             self.state.note_alive(living, now_ms)
         return False

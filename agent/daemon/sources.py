@@ -7,7 +7,7 @@ when it ends, not at every tick.
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.daemon.arbiter import Arbiter
@@ -18,6 +18,9 @@ from agent.jobs import JobProvider
 from agent.model import Device, MeterKey, Reading, Run, RunKey
 from agent.procfs import ProcFs
 from agent.samplers import DeviceSampler, MappedSampler, Sampler
+
+PATIENCE_MS = 60_000
+"""Providers themselves wait up to half as long for a scheduler that does not answer yet."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,8 +44,13 @@ class Sources:
         *,
         now_ms: Callable[[], int],
         procfs: ProcFs,
+        patience_ms: int = PATIENCE_MS,
     ) -> None:
-        """Ask them in this order: the most trusted provider first."""
+        """Ask them in this order: the most trusted provider first.
+
+        `patience_ms`: for so long after the start a new run of one provider waits for the
+        first answer of those that are trusted more, whose it may be.
+        """
         self.providers = providers
         self.status: dict[str, Source] = {}
         self._samplers = samplers
@@ -50,6 +58,8 @@ class Sources:
         self._now_ms = now_ms
         self._arbiter = Arbiter(procfs.cgroups)
         self._answers: dict[str, Sequence[Run]] = {provider.name: () for provider in providers}
+        self._patient_until_ms = now_ms() + patience_ms
+        self._have_answered: set[str] = set()
         self._devices: Sequence[Sequence[Device]] = []
         self.inventory = Inventory(())
 
@@ -66,17 +76,18 @@ class Sources:
                 return f"the driver of the {sampler.name} sampler was replaced"
         return None
 
-    def runs(self) -> Mapping[str, Sequence[Run] | None]:
+    def runs(self, live: Container[RunKey] = ()) -> Mapping[str, Sequence[Run] | None]:
         """Each provider's complete answer; None = it has none now, and the last one stands.
 
-        What a failing one said last still counts against the claims of the others.
+        What a failing one said last still counts against the claims of the others; while it
+        has said nothing at all, runs that are not `live` yet wait for it.
         """
         failed: set[str] = set()
         for provider in self.providers:
             if not self._ask(provider):
                 failed.add(provider.name)
         self.look_at_devices()
-        kept = self._arbiter.decide(self._answers)
+        kept = self._arbiter.decide(self._without_hasty(live))
         self._settle_refused(kept)
         resolved = self._resolve(kept)
         return {name: None if name in failed else runs for name, runs in resolved.items()}
@@ -116,6 +127,16 @@ class Sources:
             for keys in ended.values():
                 sampler.forget(keys)
 
+    def _without_hasty(self, live: Container[RunKey]) -> Mapping[str, Sequence[Run]]:
+        """Leave out what somebody may claim who has not spoken since the start."""
+        is_patient = self._now_ms() < self._patient_until_ms
+        answers: dict[str, Sequence[Run]] = {}
+        is_waiting = False
+        for name, runs in self._answers.items():
+            answers[name] = [run for run in runs if run.key in live] if is_waiting else runs
+            is_waiting |= is_patient and name not in self._have_answered
+        return answers
+
     def _ask(self, provider: JobProvider) -> bool:
         try:
             self._answers[provider.name] = provider.runs()
@@ -124,6 +145,7 @@ class Sources:
             self._note_failure(f"provider {provider.name}", error)
             return False
         self._note(f"provider {provider.name}", None)
+        self._have_answered.add(provider.name)
         return True
 
     def _settle_refused(self, kept: Mapping[str, Sequence[Run]]) -> None:
@@ -132,8 +154,9 @@ class Sources:
             said = self._answers[provider.name]
             if len(said) == len(kept[provider.name]):
                 continue
-            if keys := [run.key for run in said if run.ended_at_ms is not None]:
-                provider.settled([key for key in keys if key in self._arbiter.refused])
+            over = [run.key for run in said if run.ended_at_ms is not None]
+            if keys := [key for key in over if key in self._arbiter.refused]:
+                provider.settled(keys)
 
     def _resolve(self, kept: Mapping[str, Sequence[Run]]) -> Mapping[str, Sequence[Run]]:
         """Put devices into the inventory's words, over all providers together."""

@@ -25,7 +25,11 @@ class Inventory:
         return self._by_name.get((type_, name))
 
     def resolve(self, runs: Sequence[Run]) -> Sequence[Run]:
-        """Put uuid, model and share into what the runs hold, and cut it to what there is."""
+        """Put uuid, model and share into what the runs hold, and cut it to what there is.
+
+        Where it is not enough for all, those come first whom a scheduler speaks for; what
+        they leave is divided among those who speak for themselves.
+        """
         if not any(run.devices for run in runs):
             return runs
         return _cut_to_fit([self._resolve(run) for run in runs])
@@ -79,12 +83,24 @@ def _cut_to_fit(runs: Sequence[Run]) -> Sequence[Run]:
                 held.setdefault((share.type, share.physical or share.id), []).append((at, place))
     fitted = list(runs)
     for places in held.values():
-        shares = [runs[at].devices[place] for at, place in places]
-        if sum(share.share for share in shares) <= DEVICE_UNITS:
-            continue
-        parts = apportion(DEVICE_UNITS, [share.share for share in shares])
-        for (at, place), share, part in zip(places, shares, parts, strict=True):
-            devices = list(fitted[at].devices)
-            devices[place] = replace(share, share=part)
-            fitted[at] = replace(fitted[at], devices=tuple(devices))
+        left = DEVICE_UNITS
+        for is_own_word in (False, True):
+            group = [(at, place) for at, place in places if runs[at].is_own_word is is_own_word]
+            left -= _divide(left, group, runs, fitted)
     return fitted
+
+
+def _divide(
+    units: int, places: Sequence[tuple[int, int]], runs: Sequence[Run], fitted: list[Run]
+) -> int:
+    """Give each of these shares its part of `units`; returns how much of it is given away."""
+    shares = [runs[at].devices[place] for at, place in places]
+    wanted = sum(share.share for share in shares)
+    if wanted <= units:
+        return wanted
+    parts = apportion(units, [share.share for share in shares])
+    for (at, place), share, part in zip(places, shares, parts, strict=True):
+        devices = list(fitted[at].devices)
+        devices[place] = replace(share, share=part)
+        fitted[at] = replace(fitted[at], devices=tuple(devices))
+    return units

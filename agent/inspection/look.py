@@ -89,7 +89,9 @@ def look_at_node(settings: AgentSettings, root: str = "") -> Report:
     providers = _open_providers(context, failures)
     samplers = _open_samplers(context, failures)
     procfs = ProcFs(settings.at("/proc"))
-    sources = Sources(providers, samplers, DaemonCounters(), now_ms=context.now_ms, procfs=procfs)
+    sources = Sources(
+        providers, samplers, DaemonCounters(), now_ms=context.now_ms, procfs=procfs, patience_ms=0
+    )
     answers = sources.runs()
     runs = [run for said in answers.values() for run in said or () if run.ended_at_ms is None]
     readings = sources.readings(runs)

@@ -19,12 +19,15 @@ from agent.cgroups import Hierarchies
 from agent.clock import AgentClock, SystemTime
 from agent.config import Reader
 from agent.daemon import Daemon
+from agent.daemon.counters import DaemonCounters
 from agent.daemon.schedule import Look
+from agent.daemon.sources import Sources
 from agent.errors import AgentError, SpoolError
 from agent.integrate import UsageRecord
 from agent.jobs import JobProvider
 from agent.model import Device, DeviceShare, ResourceType
 from agent.notify import Notifier, Watcher
+from agent.procfs import ProcFs
 from agent.samplers import Sampler
 from agent.samplers.host import HostCapacity, HostReader
 from agent.sections.metrics import MetricsSettings
@@ -920,3 +923,39 @@ def test_a_place_that_takes_no_figures_is_logged_once(
     bench.look()
     bench.look()
     assert len([one for one in caplog.records if "cannot be written" in one.message]) == 1
+
+
+def sources_of(bench: Bench, *providers: FakeProvider, patience_ms: int = 60_000) -> Sources:
+    clock = AgentClock(bench.time)
+    return Sources(
+        providers,
+        [],
+        DaemonCounters(),
+        now_ms=clock.now_ms,
+        procfs=ProcFs(),
+        patience_ms=patience_ms,
+    )
+
+
+def test_a_new_run_waits_for_the_word_of_who_is_trusted_more(bench: Bench) -> None:
+    """After a restart a scheduler may need its time to say that the run is its own."""
+    slurm, files = FakeProvider("slurm"), FakeProvider("files")
+    files.has(job())
+    slurm.fails = True
+    sources = sources_of(bench, slurm, files)
+    assert sources.runs() == {"slurm": None, "files": []}
+    assert sources.runs({job().key}) == {"slurm": None, "files": [job()]}
+    slurm.fails = False
+    slurm.has(job("1", provider="slurm", cgroup=job().cgroup))
+    assert sources.runs()["files"] == []
+    assert list(sources.refused) == [job().key]
+
+
+def test_it_does_not_wait_for_ever(bench: Bench) -> None:
+    """A scheduler that never answers must not keep others from being billed."""
+    slurm, files = FakeProvider("slurm"), FakeProvider("files")
+    files.has(job())
+    slurm.fails = True
+    sources = sources_of(bench, slurm, files)
+    bench.time.pass_ms(60_000)
+    assert sources.runs() == {"slurm": None, "files": [job()]}
