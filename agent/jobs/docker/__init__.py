@@ -7,8 +7,10 @@ The cgroups say who lives, the engine only whose it is. The rules:
   stays known without the engine, and a run goes on and ends without it;
 - one that appears while the engine is slow waits for its answer, at most half a minute;
   then it is metered by its id and the limits of its cgroup, and `problems` says so;
-- of one that was there before us the engine may have told us once: until it answers again
-  there is no complete answer, and the runs of before stand;
+- of one that was there before us the engine may have told us once: for the same half minute
+  there is no complete answer, and the runs of before stand; no longer, or one container would
+  keep all others from being metered;
+- a cgroup that may be another runtime's is not metered until an engine knows it;
 - Podman has no daemon. Where none listens, its containers are metered by their ids;
 - what belongs to Kubernetes is left to that provider.
 
@@ -105,10 +107,12 @@ class DockerProvider:
 
     def _half_known(self) -> Iterator[Problem]:
         for unit in self._units.values():
-            if unit.run is not None and unit.container is None:
-                reason = self._why_unknown(unit)
-                message = f"is metered by its id, without user and devices: {reason}"
-                yield Problem(source=unit.path, message=message)
+            if unit.container is not None or not (unit.run or unit.is_in_doubt):
+                continue
+            message = "is not metered until an engine says that it is a container"
+            if unit.run is not None:
+                message = "is metered by its id, without user and devices"
+            yield Problem(source=unit.path, message=f"{message}: {self._why_unknown(unit)}")
 
     def _missing(self) -> Iterator[Problem]:
         for id_, name in self._identities.missing.items():
@@ -148,7 +152,7 @@ class DockerProvider:
         """The run as it is now, the same object where nothing has changed; None = none yet."""
         container = self._identities.get(unit.key)
         if container is not None:
-            unit.is_left = container.is_pods
+            unit.is_left, unit.is_in_doubt = container.is_pods, False
         elif not self._is_metered_unknown(unit, now_ms):
             return None
         if unit.is_left:
@@ -162,11 +166,11 @@ class DockerProvider:
     def _is_metered_unknown(self, unit: "_Unit", now_ms: int) -> bool:
         """Whether one of which the engines have not told is metered nevertheless."""
         if self._identities.is_known(unit.key) or not self._is_expected(unit.place):
-            unit.is_left = not unit.place.is_certain
+            unit.is_left, unit.is_in_doubt = not unit.place.is_certain, False
             return unit.place.is_certain
         is_late = now_ms - unit.since_ms >= GRACE_MS
-        is_told_before = unit.is_old and unit.run is None
-        if is_told_before and not (is_late and unit.key in self._identities.failed):
+        unit.is_in_doubt = is_late and not unit.place.is_certain and not unit.has_ended
+        if unit.is_old and unit.run is None and not is_late:
             reason = self._why_unknown(unit)
             raise ProviderError(f"container {unit.place.id[:12]} cannot be described: {reason}")
         return unit.run is not None or (is_late and unit.place.is_certain)
@@ -217,6 +221,7 @@ class _Unit:
     __slots__ = (
         "container",
         "has_ended",
+        "is_in_doubt",
         "is_left",
         "is_old",
         "key",
@@ -237,6 +242,7 @@ class _Unit:
         self.since_ms = now_ms if cgroup.born_at_ms is None else cgroup.born_at_ms
         self.is_old = cgroup.born_at_ms is None  # it may have been told of before a restart
         self.has_ended = False
+        self.is_in_doubt = False  # only an engine could say that it is a container, and none does
         self.is_left = False  # it is somebody else's to meter
         self.limits: Limits | None = None
         self.run: Run | None = None

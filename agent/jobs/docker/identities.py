@@ -118,7 +118,7 @@ class Identities:
                 return self._learn(key, want, container)
         if sockets and not failures:
             return self._learn(key, want, None)
-        if sockets and not down:
+        if failures:
             self.failed[key] = failures[-1]
         return False
 

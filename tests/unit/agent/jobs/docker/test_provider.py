@@ -3,6 +3,7 @@
 import os
 import pwd
 import re
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -219,22 +220,96 @@ def test_known_containers_live_and_end_without_the_engine(machine: Machine, engi
     assert node.runs()[A].ended_at_ms is None
 
 
-def test_what_was_there_before_us_needs_the_engines_word(machine: Machine, engine: Engine) -> None:
-    """After a restart with the engine gone there is no complete answer, however long."""
+def _no_socket(_path: Path) -> None:
+    """No engine is installed any more."""
+
+
+def _refusing(path: Path) -> None:
+    """The engine is dead and its socket is left: nobody listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("leave", "says"),
+    [(_no_socket, "no engine listens"), (_refusing, "does not answer: Connection refused")],
+)
+def test_what_was_there_before_us_waits_for_the_engines_word_no_longer_than_the_grace(
+    machine: Machine, engine: Engine, leave: Callable[[Path], None], says: str
+) -> None:
+    """After a restart without an engine: half a minute, then by the ids, old ones and new ones."""
     engine.run(A)
+    machine.tree.make(docker(A))
+    machine.tree.limit(docker(A), cpu_m=500)
+    engine.stop()
+    leave(engine.path)
+    node = Node(machine)
+    with pytest.raises(ProviderError, match=rf"container {A[:12]} cannot be described"):
+        node.runs()
+    machine.now_ms += GRACE_MS - 1
+    with pytest.raises(ProviderError, match=says):
+        node.runs()
+    machine.now_ms += 1
+    run = node.runs()[A]
+    assert (run.job_id, run.username, run.quotas) == (A, None, {CPU: 500, MEM: 0})
+    (problem,) = [each for each in node.provider.problems() if each.source == docker(A)]
+    assert "is metered by its id" in problem.message
+    assert says in problem.message
+    with machine.hearing():
+        machine.tree.make(docker(B))
+        wait_until(lambda: len(node.provider._followed.found()) == 2)
+        assert set(node.runs()) == {A}
+        machine.now_ms += GRACE_MS
+        assert set(node.runs()) == {A, B}
+    machine.tree.remove(docker(A))
+    assert node.runs()[A].ended_at_ms == machine.now_ms
+    node.provider.settled([node.runs()[A].key])
+    assert set(node.runs()) == {B}
+    engine.path.unlink(missing_ok=True)
+    engine.run(B)
+    engine.start()
+    wait_until(lambda: node.runs()[B].job_name == "burn")
+    assert node.provider.problems() == []
+
+
+def test_an_old_container_that_nobody_described_and_that_is_gone_holds_up_nobody(
+    machine: Machine, engine: Engine
+) -> None:
+    """It ends as it was known: by its id, and by when its cgroup was removed."""
     machine.tree.make(docker(A))
     engine.stop()
     node = Node(machine)
-    for _ in range(3):
-        with pytest.raises(
-            ProviderError, match=rf"container {A[:12]} cannot be described: no engine listens"
-        ):
-            node.runs()
-        machine.now_ms += GRACE_MS
+    with pytest.raises(ProviderError, match="cannot be described"):
+        node.runs()
+    machine.tree.remove(docker(A))
+    machine.now_ms += GRACE_MS
+    run = node.runs()[A]
+    assert run.ended_at_ms == machine.now_ms
+    node.provider.settled([run.key])
+    assert node.runs() == {}
+    assert node.provider._units == {}
+
+
+def test_a_name_that_anybody_may_use_is_not_metered_while_no_engine_answers(
+    machine: Machine, engine: Engine
+) -> None:
+    """It may be another runtime's; it is said, and nobody waits for it."""
+    machine.tree.make(f"/jobs/{A}")
+    machine.tree.make(docker(B))
+    engine.stop()
+    _refusing(engine.path)
+    node = Node(machine)
+    with pytest.raises(ProviderError, match="cannot be described"):
+        node.runs()
+    machine.now_ms += GRACE_MS
+    assert set(node.runs()) == {B}
+    (problem,) = [each for each in node.provider.problems() if each.source == f"/jobs/{A}"]
+    assert "is not metered until an engine says that it is a container" in problem.message
+    machine.tree.remove(f"/jobs/{A}")
+    assert set(node.runs()) == {B}
+    assert [each.source for each in node.provider.problems()][1:] == [docker(B)]
+    engine.path.unlink()
     engine.start()
-    wait_until(lambda: _answers(node))
-    assert node.runs()[A].job_name == "burn"
-    assert node.provider.problems() == []
 
 
 @pytest.mark.parametrize("behaviour", ["hang", "drip"])
