@@ -22,6 +22,7 @@ def make_run() -> Iterator[Product]:
         "NODEMETER_HTTP_PORT": str(http_port),
         "NODEMETER_GRPC_PORT": str(grpc_port),
         "NODEMETER_STATE_DIR": str(folder),
+        "NODEMETER_JOBS_PROVIDERS": "files",  # what else runs on this machine is not the test's
     }
     product = Product(http_port=http_port, grpc_port=grpc_port, env=env, state_dir=folder)
     product.start()
