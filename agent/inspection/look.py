@@ -12,6 +12,7 @@ from agent.daemon.counters import DaemonCounters
 from agent.daemon.sources import Source, Sources
 from agent.devices import Inventory
 from agent.errors import AgentError
+from agent.inspection.tree import check_tree
 from agent.jobs import PROVIDERS, JobProvider
 from agent.jobs.terms import Problem
 from agent.model import Device, MeterKey, Reading, Run, RunKey
@@ -79,8 +80,10 @@ def look_at_node(settings: AgentSettings, root: str = "") -> Report:
     """Look at this node, or at the saved tree below `root`.
 
     Raises:
-        AgentError: it is no node: /proc cannot be read.
+        AgentError: it is no node: /proc cannot be read, or the tree holds more than files.
     """
+    if root:
+        check_tree(root)
     settings = _below(settings, root) if root else settings
     time: TimeSource = TreeTime(root) if root else SystemTime()
     context = _context(settings, time)

@@ -1,16 +1,19 @@
 """Saves what `inspect` reads of this node, so that a report of a fault can be replayed.
 
 Small text files only, and of the environments of processes nothing but the variables that
-say which job they belong to: what a tree holds may be sent to somebody.
+the providers read: what a tree holds may be sent to somebody. Who saves is mostly root, and
+some folders are anybody's, so no link is followed and nothing but a plain file is opened.
 """
 
 import fnmatch
 import os
-import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from agent.errors import AgentError
+from agent.jobs.kubernetes.podlogs import LOGS, pod_folders
+from agent.jobs.slurm.facts import VARIABLES
 from agent.settings import AgentSettings
 
 _MAX_FILES = 200_000
@@ -48,11 +51,7 @@ _CGROUP_FILES = frozenset(
         "memory.limit_in_bytes",
     }
 )
-_VARIABLES = re.compile(
-    rb"(SLURM|DLWS|DLTS|PAI|MA|VC|JOB|POD)_[A-Z0-9_]+|(NVIDIA|ASCEND)_VISIBLE_DEVICES|"
-    rb"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
-)
-_SECRET = re.compile(rb"TOKEN|SECRET|PASS|KEY|CRED", re.IGNORECASE)
+_DEVICES = ("NVIDIA_VISIBLE_DEVICES", "ASCEND_VISIBLE_DEVICES")
 
 
 def save_tree(settings: AgentSettings, target: Path) -> int:
@@ -68,8 +67,13 @@ def save_tree(settings: AgentSettings, target: Path) -> int:
     try:
         for folder in ("/", settings.jobs.dir, settings.cgroup.root):
             Path(f"{target}{folder}").mkdir(parents=True, exist_ok=folder != "/")
+        for folder in pod_folders(LOGS):
+            Path(f"{target}{LOGS}/{folder}").mkdir(parents=True)
+        variables = _variables(settings)
         for path in _paths(settings):
             data = _read(path)
+            if data is not None and path.endswith("/environ"):
+                data = _only(variables, data)
             if data is not None and count < _MAX_FILES:
                 copy = Path(f"{target}{path}")
                 copy.parent.mkdir(parents=True, exist_ok=True)
@@ -90,18 +94,32 @@ def _paths(settings: AgentSettings) -> Iterator[str]:
 
 
 def _read(path: str) -> bytes | None:
+    """The start of a plain file with one name; None = it is none, or not for us."""
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(_MAX_BYTES)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:  # noqa: PTH123  it is a descriptor
+            status = os.fstat(fd)
+            is_plain = stat.S_ISREG(status.st_mode) and status.st_nlink <= 1
+            return file.read(_MAX_BYTES) if is_plain else None
     except OSError:
         return None
-    return _without_secrets(data) if path.endswith("/environ") else data
 
 
-def _without_secrets(environ: bytes) -> bytes:
-    kept: list[bytes] = []
-    for entry in environ.split(b"\0"):
-        name = entry.partition(b"=")[0]
-        if _VARIABLES.fullmatch(name) and not _SECRET.search(name):
-            kept.append(entry)
-    return b"\0".join(kept)
+def _variables(settings: AgentSettings) -> Collection[bytes]:
+    """By name, each one that some provider reads; by nothing else can a secret be told."""
+    process = settings.process
+    names = {
+        *VARIABLES,
+        *_DEVICES,
+        *process.job_id_from,
+        *process.job_name_from,
+        *process.user_from,
+        *process.vc_from,
+        *process.project_from,
+    }
+    return {os.fsencode(name) for name in names}
+
+
+def _only(variables: Collection[bytes], environ: bytes) -> bytes:
+    entries = environ.split(b"\0")
+    return b"\0".join(entry for entry in entries if entry.partition(b"=")[0] in variables)

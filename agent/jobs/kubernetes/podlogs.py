@@ -5,7 +5,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from agent.jobs.kubernetes.allocations import PodName
 from agent.jobs.kubernetes.paths import same_uid
@@ -19,13 +19,18 @@ _FOLDER = re.compile(
 _MAX_FOLDERS = 16_384
 
 
-def pod_names(folder: str) -> Mapping[str, PodName]:
-    """Namespace and name by uid; {} where there is no such folder, or it is not for us."""
+def pod_folders(folder: str) -> Sequence[str]:
+    """Names of folders that are a pod's; [] where `folder` is not there, or not for us."""
     try:
         names = os.listdir(folder)
     except OSError:
-        return {}
-    matches = (_FOLDER.fullmatch(name) for name in names[:_MAX_FOLDERS])
+        return []
+    return [name for name in names[:_MAX_FOLDERS] if _FOLDER.fullmatch(name)]
+
+
+def pod_names(folder: str) -> Mapping[str, PodName]:
+    """Namespace and name by uid; {} where there is no such folder, or it is not for us."""
+    matches = (_FOLDER.fullmatch(name) for name in pod_folders(folder))
     return {
         same_uid(match["uid"]): (match["namespace"], match["name"]) for match in matches if match
     }

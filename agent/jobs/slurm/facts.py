@@ -18,6 +18,26 @@ _UUID = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/-]{1,120}")
 _MAX_TEXT = 1 << 16
 _MAX_DEVICES = 1024
 _SHARED = ("SLURM_SHARDS_ON_NODE", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE")
+VARIABLES = frozenset(
+    {
+        "SLURMD_NODENAME",
+        "SLURM_CPUS_ON_NODE",
+        "SLURM_JOB_ACCOUNT",
+        "SLURM_JOB_CPUS_PER_NODE",
+        "SLURM_JOB_GPUS",
+        "SLURM_JOB_ID",
+        "SLURM_JOB_NAME",
+        "SLURM_JOB_PARTITION",
+        "SLURM_JOB_SLUID",
+        "SLURM_JOB_UID",
+        "SLURM_MEM_PER_CPU",
+        "SLURM_MEM_PER_GPU",
+        "SLURM_MEM_PER_NODE",
+        "SLURM_STEP_GPUS",
+        *_SHARED,
+    }
+)
+"""All that are read of an environment."""
 
 
 class Gpu(NamedTuple):

@@ -4,12 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from collections import UserDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.config import Reader
+from agent.inspection.save import save_tree
+from agent.jobs.kubernetes.podlogs import pod_names
+from agent.jobs.slurm.facts import VARIABLES, facts_of, is_about
+from agent.settings import build_settings
 from tests.unit.agent.conftest import wait_until
 from tests.unit.agent.launch.test_exec import ROOT
 
@@ -27,7 +33,13 @@ class Node:
     def agent(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "agent", *words]
         return subprocess.run(
-            command, cwd=ROOT, env=self.environ(), text=True, capture_output=True, check=False
+            command,
+            cwd=ROOT,
+            env=self.environ(),
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=60,
         )
 
     def environ(self) -> dict[str, str]:
@@ -100,13 +112,97 @@ def test_a_saved_tree_shows_the_same(node: Node, tmp_path: Path) -> None:
 
 
 def test_a_tree_does_not_hold_secrets(node: Node, tmp_path: Path) -> None:
-    """Of environments only what names a job is saved."""
-    secret = {"SLURM_JOB_ID": "7", "AWS_SECRET_ACCESS_KEY": "hush", "SLURM_TOKEN": "hush"}
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env=secret) as process:
+    """Of environments only the variables that are read are saved, whatever others are called."""
+    words = {"SLURM_JOB_ID": "7", "NVIDIA_VISIBLE_DEVICES": "0"}
+    secret = {
+        "AWS_SECRET_ACCESS_KEY": "hush",
+        "SLURM_TOKEN": "hush",
+        "SLURM_JWT": "hush",
+        "JOB_URL": "https://u:hush@example.org",
+        "PAI_WEBHOOK": "hush",
+    }
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env=words | secret) as process:
         node.agent("inspect", "--save", str(tmp_path / "tree"))
         environ = (tmp_path / f"tree/proc/{process.pid}/environ").read_bytes()
         process.communicate()
-    assert environ == b"SLURM_JOB_ID=7"
+    assert environ == b"SLURM_JOB_ID=7\0NVIDIA_VISIBLE_DEVICES=0"
+
+
+def test_what_anybody_may_put_into_the_jobs_directory_is_not_followed(
+    node: Node, tmp_path: Path
+) -> None:
+    """Neither a link to what only root may read, nor a pipe to which nobody writes."""
+    secret = tmp_path / "shadow"
+    secret.write_text("hush")
+    (node.jobs / "innocent.json").symlink_to(secret)
+    (node.jobs / "twin.json").hardlink_to(secret)
+    os.mkfifo(node.jobs / "pipe.json")
+    (node.jobs / "job.json").write_text("{}")
+    done = node.agent("inspect", "--save", str(tmp_path / "tree"))
+    assert done.returncode == 0, done.stderr
+    saved = Path(f"{tmp_path}/tree{node.jobs}")
+    assert [path.name for path in saved.iterdir()] == ["job.json"]
+
+
+def test_the_names_of_pods_are_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders alone: what is in a log is nobody's business."""
+    logs, pod = tmp_path / "pods", "lab_train-0_11111111-2222-3333-4444-555555555555"
+    (logs / pod / "main").mkdir(parents=True)
+    (logs / pod / "main/0.log").write_text("hush")
+    (logs / "strange").mkdir()
+    for place in ("jobs.d", "cgroups"):
+        (tmp_path / place).mkdir()
+    monkeypatch.setattr("agent.inspection.save.LOGS", str(logs))
+    variables = {
+        "NODEMETER_JOBS_DIR": str(tmp_path / "jobs.d"),
+        "NODEMETER_CGROUP_ROOT": str(tmp_path / "cgroups"),
+    }
+    save_tree(build_settings(Reader({}, variables), "test"), tmp_path / "tree")
+    saved = Path(f"{tmp_path}/tree{logs}")
+    assert [path.relative_to(saved) for path in saved.rglob("*")] == [Path(pod)]
+    assert pod_names(str(saved)) == {
+        "11111111-2222-3333-4444-555555555555": ("lab", "train-0"),
+    }
+
+
+def test_every_variable_of_slurm_that_is_read_is_saved() -> None:
+    """A replay sees what was seen."""
+    names: set[str] = set()
+
+    class Asked(UserDict[str, str]):
+        def __getitem__(self, name: str) -> str:
+            names.add(name)
+            return super().__getitem__(name)
+
+        def __contains__(self, name: object) -> bool:
+            names.add(str(name))
+            return super().__contains__(name)
+
+    for environ in (Asked(), Asked({"SLURM_JOB_GPUS": "0"})):
+        facts_of(environ)
+        is_about(environ, job_id="7", sluid=None)
+        is_about(environ, job_id=None, sluid="s7")
+    assert names == VARIABLES
+
+
+@pytest.mark.parametrize("name", ["proc/meminfo", "proc/7/environ", "sys/fs/cgroup/cpuacct.usage"])
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_a_tree_with_a_pipe_in_it_is_refused(
+    node: Node, tmp_path: Path, name: str, *, is_linked: bool
+) -> None:
+    """Whoever made it could have it looked at for ever."""
+    pipe = tmp_path / "tree" / name
+    pipe.parent.mkdir(parents=True)
+    (tmp_path / "tree/proc").mkdir(exist_ok=True)
+    os.mkfifo(tmp_path / "pipe")
+    if is_linked:
+        pipe.symlink_to(tmp_path / "pipe")
+    else:
+        os.mkfifo(pipe)
+    done = node.agent("inspect", "--root", str(tmp_path / "tree"))
+    assert done.returncode == 1
+    assert f"{pipe} is neither a file nor a folder" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_what_fails_is_shown_and_the_rest_as_well(node: Node) -> None:
