@@ -11,9 +11,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from agent.errors import AgentError
+
 TICK_US = 1_000_000 // os.sysconf("SC_CLK_TCK")
 _DEAD = frozenset({b"Z", b"X", b"x"})
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
+_MAX_UPTIME_SECONDS = 1e10
 
 
 class Process(NamedTuple):
@@ -77,9 +80,20 @@ class ProcFs:
         return {_text(name): _text(value) for name, equals, value in pairs if equals}
 
     def uptime_ms(self) -> int:
-        """Time since the boot, suspension included, as process starts count it."""
+        """Time since the boot, suspension included, as process starts count it.
+
+        Raises:
+            AgentError: the file holds no such time, as only a saved tree's may.
+        """
         data = self._read("uptime")
-        return round(float(data.split()[0]) * 1000) if data else 0
+        try:
+            seconds = float(data.split()[0]) if data else 0.0
+        except (ValueError, IndexError):
+            seconds = -1.0
+        if not 0 <= seconds <= _MAX_UPTIME_SECONDS:
+            message = f"{self._root}/uptime does not say how long the machine has been up"
+            raise AgentError(f"{message}; save the tree anew")
+        return round(seconds * 1000)
 
     def _read(self, name: str, size: int = 4096) -> bytes | None:
         """Read up to `size` bytes; the kernel gives a page of an environment at a time."""

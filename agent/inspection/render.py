@@ -1,6 +1,7 @@
 """Shows a report as text for people, or as JSON for programs. Pure."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -8,6 +9,9 @@ from agent.inspection.look import Report, SourceReport
 from agent.model import DEVICE_UNITS, Device, MeterKey, Reading, ReadingKind, ResourceType, Run
 
 _KIB_PER_MIB = 1024
+_UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What Python makes of a file's name that is no UTF-8; there is no way to write it."""
 
 
 def as_json(report: Report) -> str:
@@ -28,7 +32,7 @@ def as_json(report: Report) -> str:
         "runs": [_run_object(run, report.readings) for run in report.runs],
         "refused": [{"key": key, "reason": why} for key, why in report.refused.items()],
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return _SURROGATE.sub(_UNKNOWN, json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def as_text(report: Report) -> str:
@@ -64,7 +68,8 @@ def as_text(report: Report) -> str:
         ),
         *(f"{key} is not metered: it {why}" for key, why in report.refused.items()),
     ]
-    return "\n\n".join([part for part in parts if part] + (["\n".join(notes)] if notes else []))
+    words = "\n".join(map(_printable, notes))
+    return _SURROGATE.sub(_UNKNOWN, "\n\n".join(part for part in (*parts, words) if part))
 
 
 def _source_object(one: SourceReport) -> dict[str, object]:
@@ -184,4 +189,4 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    return "".join(one if one.isprintable() else _UNKNOWN for one in text)

@@ -205,6 +205,36 @@ def test_a_tree_with_a_pipe_in_it_is_refused(
     assert "Traceback" not in done.stderr
 
 
+def test_a_cgroup_by_a_name_that_is_no_text_is_shown_as_text(node: Node) -> None:
+    """A program reads UTF-8, whatever somebody called a unit."""
+    name = os.fsdecode(b"job-\xff\xfe.scope")
+    (node.cgroups / "cgroup.controllers").write_text("cpu memory")
+    (node.cgroups / "system.slice" / name).mkdir(parents=True)
+    (node.cgroups / "system.slice" / name / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    (node.cgroups / "system.slice" / name / "cpu.stat").write_text("usage_usec 5\n")
+    ours = {"NODEMETER_JOBS_PROVIDERS": "systemd", "NODEMETER_SYSTEMD_UNITS": "job-*.scope"}
+    for words in (["--json"], []):
+        done = subprocess.run(
+            [sys.executable, "-m", "agent", "inspect", *words],
+            cwd=ROOT,
+            env=node.environ() | ours | {"PYTHONIOENCODING": "utf-8:surrogateescape"},
+            capture_output=True,
+            check=True,
+        )
+        assert "job-\N{REPLACEMENT CHARACTER}" in done.stdout.decode()
+
+
+@pytest.mark.parametrize("uptime", ["garbage", "\n", "nan 1", "inf", "-5 1", "1e99"])
+def test_a_tree_whose_clock_is_garbage_is_refused(node: Node, tmp_path: Path, uptime: str) -> None:
+    """In a sentence that names the file."""
+    (tmp_path / "tree/proc").mkdir(parents=True)
+    (tmp_path / "tree/proc/uptime").write_text(uptime)
+    done = node.agent("inspect", "--root", str(tmp_path / "tree"))
+    assert done.returncode == 1
+    assert "proc/uptime does not say how long the machine has been up" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_what_fails_is_shown_and_the_rest_as_well(node: Node) -> None:
     """A provider without an answer does not hide the others."""
     node.jobs.rmdir()
