@@ -16,11 +16,11 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from types import FrameType
 
-from agent.accounts import NodeAccounts
 from agent.clock import AgentClock
 from agent.daemon.counters import DaemonCounters
 from agent.daemon.link import Link
 from agent.daemon.recorder import Entry, Recorder
+from agent.daemon.resume import resume
 from agent.daemon.schedule import Look, Schedule
 from agent.daemon.sources import Sources
 from agent.daemon.textfile import Figures, Textfile
@@ -34,13 +34,12 @@ from agent.samplers import Sampler
 from agent.samplers.host import HostReader
 from agent.settings import AgentSettings
 from agent.spool import Spool
-from agent.state import Meters, Moment, NodeState, dump, load, take_draft
+from agent.state import Meters, Moment, dump, take_draft
 
 _DRAIN_SECONDS = 3.0
 _WATCHDOG_MS = 20_000  # the service manager waits for a minute
 _FRAMES_PER_LOOK = 20  # 200,000 records: the usage of a week is told in many looks
 _JITTER_MS = 10  # less than this is no suspension but two clocks read one after the other
-_NUMBERS_PER_FRAME = 20  # bits: no frame defines more runs and meters
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -89,7 +88,17 @@ class Daemon:
         self._has_more = False  # to tell than a look had time for
         self._suspended_ms = clock.suspended_ms()
         self._host = host
-        self.state = self._restore(cpu_model)
+        resumed = resume(
+            spool=spool,
+            clock=clock,
+            meters=Meters(self._hold_ms, cpu_model),
+            uptime_ms=self._procfs.uptime_ms,
+            capacity=host.capacity if host else None,
+        )
+        self.state = resumed.state
+        if resumed.suspended_ms is not None:
+            self._suspended_ms = resumed.suspended_ms
+        self.state.retire_others([provider.name for provider in providers])
         self._looking_since_ms = clock.now_ms()
         interval_ms = settings.agent.sample_interval_seconds * 1_000
         textfile = settings.metrics.textfile
@@ -319,51 +328,6 @@ class Daemon:
         self._textfile.write(figures)
 
     # What seldom happens -----------------------------------------------------------------
-
-    def _restore(self, cpu_model: str | None) -> NodeState:
-        """Go on from the newest checkpoint, or begin with nothing."""
-        recovered, spool = self._spool.recovered, self._spool
-        if recovered.damages:
-            _LOGGER.warning(
-                "parts of the spool are damaged; they are set aside",
-                extra={"action": "spool_damage", "damages": recovered.damages},
-            )
-        for gap in spool.missing():
-            _LOGGER.error(
-                "records are destroyed; the gap will be declared",
-                extra={"action": "gap", "first": gap.first, "last": gap.last, "why": gap.reason},
-            )
-        if recovered.checkpoint is None:
-            first_number = spool.last_sequence + 1 << _NUMBERS_PER_FRAME
-            numbers = first_number if spool.last_sequence else 1
-            state = NodeState(Meters(self._hold_ms, cpu_model, next_number=numbers))
-        else:
-            checkpoint = load(recovered.checkpoint, hold_ms=self._hold_ms, cpu_model=cpu_model)
-            state = checkpoint.state
-            if self._clock.resume(checkpoint.anchor):
-                self._suspended_ms = checkpoint.suspended_ms
-            else:
-                state.reboot()
-                if state.meters.accounts:
-                    now_ms = self._clock.now_ms()
-                    boot_ms = now_ms - self._procfs.uptime_ms()
-                    state.meters.accounts.reboot(boot_ms, now_ms)
-        self._open_accounts(state)
-        if recovered.floor_ms is not None:
-            state.forfeit(min(recovered.floor_ms, self._clock.now_ms()))
-        state.retire_others([provider.name for provider in self._sources.providers])
-        return state
-
-    def _open_accounts(self, state: NodeState) -> None:
-        """Keep the books of the node, from now on where there are none yet."""
-        if self._host is None:
-            state.meters.accounts = None
-            return
-        now_ms = self._clock.now_ms()
-        accounts = state.meters.accounts or NodeAccounts(position_ms=now_ms, seen_ms=now_ms)
-        for type_, capacity in self._host.capacity.items():
-            accounts.set_capacity(type_, capacity)
-        state.meters.accounts = accounts
 
     def _follow_clock(self) -> bool:
         """Follow a step of the wall clock where all windows end; False = the disk is full."""

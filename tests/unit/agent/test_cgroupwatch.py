@@ -89,6 +89,9 @@ def test_with_events_instants_are_the_events(
     """New folders on the way are followed at once; nobody has to scan."""
     followed = watch.follow(JOBS)
     watch.start()
+    tree.make("/slurm/uid_8")
+    tree.make("/slurm/uid_8/job_2")
+    wait_until(lambda: "/slurm/uid_8/job_2" in by_path(followed))  # it hears now
     clock.now_ms = 3_000
     tree.make("/slurm/uid_9")
     tree.make("/slurm/uid_9/job_3")

@@ -1,45 +1,25 @@
-"""Hears of cgroups being made, emptied and removed at the instant, and reads their last CPU time.
-
-A provider follows patterns of paths; a thread of its own waits for the kernel's events and
-notes when what happened, so that a job that began and ended between two looks has its exact
-length. The rules:
-
-- a cgroup is known by its path and inode: one of the same name made later is another one;
-- a start is the event's instant; of what was there before us it is None (see `oldest_ms`);
-- an end is the instant of the removal; in v2 also the emptying is heard, and the CPU time
-  is read then, before the removal takes it away (v1 tells nothing; what is missed there is
-  in the parent's counter, and so unattributed, not lost);
-- where events were lost, or there is no inotify, the tree is walked again.
-
-With both hierarchies mounted the v1 controller that counts CPU is looked at first.
-"""
+"""The thread that hears of cgroups, and the walk through their tree."""
 
 # Paths as text: a Path costs several times the system call.
 # ruff: noqa: PTH116, PTH123
 
 import logging
 import os
-import re
 import select
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from agent.cgroups import Hierarchies, members
+from agent.cgroupwatch.found import Followed, FoundCgroup, Heard, Pattern
 from agent.notify import Event, EventKind, Watcher
 from agent.procfs import TICK_US, ProcFs, number_after
 
-Pattern = Sequence[re.Pattern[str]]
-"""One expression per folder below the root of a hierarchy; the last one is a run's cgroup."""
-
 RESCAN_SECONDS = 60.0
 """How often the tree is walked although every event was heard."""
-
-_TWIN_MS = 40
-"""systemd makes a cgroup in one hierarchy after the other; nobody has looked before this."""
 
 _EVENTS_FILE = "cgroup.events"
 _LIMIT_FILES = frozenset(
@@ -54,98 +34,12 @@ _LIMIT_FILES = frozenset(
 _LOGGER = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundCgroup:
-    """One incarnation of a cgroup that a pattern matches. Instants are agent time in ms."""
-
-    path: str  # below the hierarchy's root
-    names: tuple[str, ...]  # the folders that the expressions matched
-    inode: int  # 0 = it was gone before we could look
-    is_v2: bool
-    born_at_ms: int | None = None  # None = it was there when we came
-    emptied_at_ms: int | None = None  # its last process ended then, and none came since
-    ended_at_ms: int | None = None
-    cpu_us: int | None = None  # read when it was emptied
-
-    @property
-    def key(self) -> str:
-        """Names this incarnation, also after a restart of the agent."""
-        return f"{self.path}#{self.inode}" if self.inode else f"{self.path}@{self.born_at_ms}"
-
-
-Heard = Callable[[FoundCgroup], None]
-
-
 class _Place(NamedTuple):
     """A folder that some pattern goes through: what its entries are to whom."""
 
     followed: "Followed"
     pattern: Pattern
     names: tuple[str, ...]  # matched so far
-
-
-class Followed:
-    """What one provider follows; made by `CgroupWatch.follow`."""
-
-    def __init__(
-        self, patterns: Sequence[Pattern], lock: threading.Lock, heard: Heard | None
-    ) -> None:
-        """Know of nothing yet."""
-        self.patterns = patterns
-        self._lock = lock
-        self._heard = heard
-        self._live: dict[str, FoundCgroup] = {}  # by path
-        self._ended: dict[str, FoundCgroup] = {}  # by key
-
-    def found(self) -> Sequence[FoundCgroup]:
-        """Everything that lives, and what has ended until it is settled."""
-        with self._lock:
-            return [*self._live.values(), *self._ended.values()]
-
-    def settle(self, keys: Iterable[str]) -> None:
-        """Forget these ended ones; unknown keys are passed over."""
-        with self._lock:
-            for key in keys:
-                self._ended.pop(key, None)
-
-    # What follows is called under the lock, by the watch.
-
-    def live(self) -> Mapping[str, FoundCgroup]:
-        """Those that live, by path."""
-        return self._live
-
-    def begin(self, cgroup: FoundCgroup) -> bool:
-        """Take one that appeared; False = it is known."""
-        known = self._live.get(cgroup.path)
-        if known and known.is_v2 is not cgroup.is_v2:
-            if known.is_v2 and _is_made_with(known, cgroup):
-                self._live[cgroup.path] = replace(cgroup, born_at_ms=known.born_at_ms)
-                self.hear(cgroup.path)
-            return False
-        if known and known.inode == cgroup.inode:
-            return False
-        if known:
-            self.end(cgroup.path, cgroup.born_at_ms or known.born_at_ms or 0)
-        self._live[cgroup.path] = cgroup
-        self.hear(cgroup.path)
-        return True
-
-    def hear(self, path: str) -> None:
-        """Say that a live one is new, or has another limit."""
-        cgroup = self._live.get(path)
-        if cgroup is not None and self._heard is not None:
-            self._heard(cgroup)
-
-    def change(self, cgroup: FoundCgroup) -> None:
-        """Take the new state of a live one."""
-        self._live[cgroup.path] = cgroup
-
-    def end(self, path: str, at_ms: int) -> bool:
-        """Take the removal of one; False = it is not known."""
-        cgroup = self._live.pop(path, None)
-        if cgroup is not None:
-            self._ended[cgroup.key] = replace(cgroup, ended_at_ms=at_ms)
-        return cgroup is not None
 
 
 class CgroupWatch:
@@ -356,13 +250,6 @@ class CgroupWatch:
             key=lambda mount: len(mount[0]),
         )
         return best[1]
-
-
-def _is_made_with(known: FoundCgroup, twin: FoundCgroup) -> bool:
-    """Whether the twin in v1, which a walk finds first, was made at once with the one in v2."""
-    if known.born_at_ms is None or twin.born_at_ms is None:
-        return False
-    return twin.born_at_ms - known.born_at_ms <= _TWIN_MS
 
 
 def _look_inside(cgroup: FoundCgroup, folder: str, now_ms: int) -> FoundCgroup:
