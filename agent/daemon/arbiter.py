@@ -25,7 +25,7 @@ class Arbiter:
     def decide(self, answers: Answers) -> Answers:
         """Take out of the answers what is somebody else's."""
         if sum(bool(runs) for runs in answers.values()) < 2:
-            self.refused.clear()
+            self.refused = {}
             return answers
         refused = self._refuse(answers)
         kept = {

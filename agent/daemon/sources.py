@@ -87,7 +87,9 @@ class Sources:
             if not self._ask(provider):
                 failed.add(provider.name)
         self.look_at_devices()
+        before = self._arbiter.refused
         kept = self._arbiter.decide(self._without_hasty(live))
+        self._tell_refused(before)
         self._settle_refused(kept)
         resolved = self._resolve(kept)
         return {name: None if name in failed else runs for name, runs in resolved.items()}
@@ -126,6 +128,15 @@ class Sources:
         for sampler in self._samplers:
             for keys in ended.values():
                 sampler.forget(keys)
+
+    def _tell_refused(self, before: Mapping[RunKey, str]) -> None:
+        """Log each run that is not metered for another one's sake, once."""
+        for key, why in self._arbiter.refused.items():
+            if key not in before:
+                _LOGGER.warning(
+                    "a run is not metered by itself",
+                    extra={"action": "refuse_run", "run": key, "reason": why},
+                )
 
     def _without_hasty(self, live: Container[RunKey]) -> Mapping[str, Sequence[Run]]:
         """Leave out what somebody may claim who has not spoken since the start."""

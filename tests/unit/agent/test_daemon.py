@@ -937,7 +937,9 @@ def sources_of(bench: Bench, *providers: FakeProvider, patience_ms: int = 60_000
     )
 
 
-def test_a_new_run_waits_for_the_word_of_who_is_trusted_more(bench: Bench) -> None:
+def test_a_new_run_waits_for_the_word_of_who_is_trusted_more(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     """After a restart a scheduler may need its time to say that the run is its own."""
     slurm, files = FakeProvider("slurm"), FakeProvider("files")
     files.has(job())
@@ -948,7 +950,10 @@ def test_a_new_run_waits_for_the_word_of_who_is_trusted_more(bench: Bench) -> No
     slurm.fails = False
     slurm.has(job("1", provider="slurm", cgroup=job().cgroup))
     assert sources.runs()["files"] == []
+    assert sources.runs()["files"] == []
     assert list(sources.refused) == [job().key]
+    told = [one for one in caplog.records if one.message == "a run is not metered by itself"]
+    assert len(told) == 1
 
 
 def test_it_does_not_wait_for_ever(bench: Bench) -> None:
