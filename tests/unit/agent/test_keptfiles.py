@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.keptfiles import KeptFiles
+from tests.descriptors import open_descriptors
 
 OPEN_FILES = Path("/proc/self/fd")
 
@@ -29,18 +30,14 @@ def few_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def open_count() -> int:
-    return len(list(OPEN_FILES.iterdir()))
-
-
 def test_a_file_is_read_anew_through_the_same_descriptor(files: list[str]) -> None:
     """A kernel file's content changes; its descriptor stays."""
     kept = KeptFiles(limit=10)
     assert kept.read(files[3]) == b"3"
-    before = open_count()
+    assert open_descriptors(files[3]) == 1
     Path(files[3]).write_text("other")
     assert kept.read(files[3]) == b"other"
-    assert open_count() == before
+    assert open_descriptors(files[3]) == 1
     kept.close()
 
 
@@ -53,13 +50,12 @@ def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
 
 def test_no_more_is_kept_than_the_limit(files: list[str]) -> None:
     """What does not fit is opened each time."""
-    before = open_count()
     kept = KeptFiles(limit=5)
     for _ in range(2):
         assert [kept.read(path) for path in files] == [str(index).encode() for index in range(20)]
-    assert open_count() == before + 5
+    assert sum(map(open_descriptors, files)) == 5
     kept.close()
-    assert open_count() == before
+    assert sum(map(open_descriptors, files)) == 0
 
 
 @pytest.mark.usefixtures("few_descriptors")
@@ -76,8 +72,8 @@ def test_running_out_of_descriptors_loses_no_reading(files: list[str]) -> None:
 def test_forgetting_closes(files: list[str]) -> None:
     """Forgetting is per file and may be repeated."""
     kept = KeptFiles(limit=5)
-    before = open_count()
     kept.read(files[0])
+    assert open_descriptors(files[0]) == 1
     kept.forget(files[0])
     kept.forget(files[0])
-    assert open_count() == before
+    assert open_descriptors(files[0]) == 0

@@ -5,7 +5,6 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +12,7 @@ from agent.cgroups import Hierarchies, find_hierarchies
 from agent.jobs.deathwatch import DeathWatch
 from agent.model import Run, RunKey
 from agent.procfs import ProcFs
+from tests.descriptors import open_descriptors
 from tests.unit.agent.conftest import CGROUP_ROOT, RealCgroup
 
 NOW_MS = 1_770_350_400_000
@@ -53,10 +53,6 @@ def sleepers() -> Iterator[list[Sleeper]]:
 def end(sleeper: Sleeper) -> None:
     sleeper.kill()
     sleeper.wait()
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_a_list_of_processes_ends_with_the_last_one(watch: Watch, sleepers: list[Sleeper]) -> None:
@@ -107,12 +103,11 @@ def test_a_cgroup_that_fills_again_ends_again(
 def test_a_run_that_is_forgotten_leaves_nothing(watch: Watch, sleepers: list[Sleeper]) -> None:
     """No descriptor, and no end that could be another run's."""
     run = replace(RUN, pids=tuple(sleeper.pid for sleeper in sleepers))
+    before = open_descriptors("[pidfd]")
     watch.deaths.watch(run)
+    assert open_descriptors("[pidfd]") == before + 2
     watch.deaths.forget(KEY)
-    before = descriptors()  # the thread's own one stays
-    watch.deaths.watch(run)
-    watch.deaths.forget(KEY)
-    assert descriptors() == before
+    assert open_descriptors("[pidfd]") == before
     end(sleepers[0])
     end(sleepers[1])
     assert watch.is_silent()

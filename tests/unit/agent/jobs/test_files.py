@@ -7,7 +7,6 @@ import pwd
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from agent.jobs.files import FilesProvider
 from agent.jobs.liveness import Liveness
 from agent.model import ResourceType, Run, RunKey
 from agent.procfs import ProcFs
+from tests.descriptors import open_descriptors
 
 START_MS = 1_770_350_400_000
 HOUR_MS = 3_600_000
@@ -650,12 +650,8 @@ def test_watching_runs_leaks_no_descriptor(node: Node) -> None:
 
 
 def kept_descriptors(node: Node) -> int:
-    """Descriptors of this node's files and of processes; threads of other tests have others."""
-    links: list[str] = []
-    for path in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):
-            links.append(str(path.readlink()))
-    return sum("pidfd" in link or link.startswith(str(node.cgroups)) for link in links)
+    """Descriptors of this node's files, and of processes."""
+    return open_descriptors(node.cgroups) + open_descriptors("[pidfd]")
 
 
 def node_run(cgroup: str) -> Run:

@@ -13,6 +13,7 @@ from agent.model import MeterKey, Reading, ReadingKind, ResourceType, Run, RunKe
 from agent.procfs import ProcFs
 from agent.samplers.cgroup import CgroupSampler
 from agent.samplers.pss import PssReader
+from tests.descriptors import open_descriptors
 from tests.unit.agent.conftest import CGROUP_ROOT, RealCgroup
 
 MIB = 1 << 20
@@ -40,10 +41,6 @@ def sampler(root: str) -> CgroupSampler:
 
 def values(found: CgroupSampler, *runs: Run) -> dict[ResourceType, int]:
     return {key.type: reading.value for key, reading in found.sample(runs).items()}
-
-
-def open_count() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def write(path: Path, text: str) -> None:
@@ -226,11 +223,14 @@ def test_a_removed_cgroup_is_absent_and_a_new_one_counts_from_zero(
 def test_forgetting_a_run_closes_its_files(real_cgroup: RealCgroup) -> None:
     """Three descriptors per run, and none after it."""
     found, run = sampler(CGROUP_ROOT), run_in(real_cgroup.name)
-    before = open_count()
     found.sample([run])
-    assert open_count() > before
+    assert kept_open(real_cgroup) > 0
     found.forget([run.key, RunKey("unknown")])
-    assert open_count() == before
+    assert kept_open(real_cgroup) == 0
+
+
+def kept_open(cgroup: RealCgroup) -> int:
+    return sum(open_descriptors(f"{folder}{cgroup.name}") for folder in cgroup.folders)
 
 
 def test_without_a_memory_controller_the_processes_are_asked(start: Start, tmp_path: Path) -> None:
