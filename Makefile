@@ -9,6 +9,10 @@ GENERATED := $(PROTO:.proto=_pb2.py) $(PROTO:.proto=_pb2.pyi) $(PROTO:.proto=_pb
 # A make that a test starts is its own, with none of this one's flags.
 ALONE := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
 
+# Three at a time on two cores: the acceptance tests wait for minutes on a clock, not a core.
+# A file's tests stay together, since they share what they bring up.
+SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test coverage bench churn lint format types proto proto-check lock clean \
@@ -21,7 +25,7 @@ run: $(VENV)/.run-stamp ## meter this machine: TimescaleDB, aggregator and agent
 	@$(BIN)/python -m aggregator.quickstart
 
 test: $(VENV)/.dev-stamp ## run every test, on a real TimescaleDB (ARGS="-k spool" for some)
-	@$(ALONE) $(BIN)/python -m pytest $(ARGS)
+	@$(ALONE) $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 coverage: $(VENV)/.dev-stamp ## run every test and show which lines none of them runs
 	@$(BIN)/coverage erase

@@ -40,6 +40,12 @@ SETTINGS = {
 }
 
 
+@pytest.hookimpl(trylast=True)  # after the random order was made
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes minutes whatever the machine, so that the rest runs beside it."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/acceptance"))
+
+
 @pytest.fixture(scope="session")
 def software_dir() -> Path:
     """Where `make run` and the tests keep the unpacked TimescaleDB, should there be need of one."""
