@@ -15,7 +15,7 @@ SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage bench churn lint format types proto proto-check lock clean \
+.PHONY: help run test coverage bench churn faults lint format types proto proto-check lock clean \
 	install-agent install-aggregator uninstall-agent uninstall-aggregator
 
 help: ## list the targets
@@ -39,6 +39,10 @@ bench: $(VENV)/.dev-stamp ## measure every figure beside its ceiling (BENCH_JSON
 churn: $(VENV)/.dev-stamp ## meter 2,000 short jobs in five minutes (as root), and compare
 	@CHURN_JOBS=2000 CHURN_SECONDS=300 $(BIN)/python -m pytest -q -s --timeout=900 \
 		tests/integration/agent/test_churn.py
+
+faults: $(VENV)/.dev-stamp ## kill everything at random and compare (FAULTS_SECONDS, FAULTS_KILLS, FAULTS_SEED)
+	@$(ALONE) FAULTS_SECONDS=$${FAULTS_SECONDS:-120} $(BIN)/python -m pytest -q -s \
+		tests/faults/test_kills.py
 
 lint: $(VENV)/.dev-stamp ## check style, formatting and the import rules
 	$(BIN)/ruff check .

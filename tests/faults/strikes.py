@@ -83,9 +83,9 @@ class Strikes:
     disturbances: Counter[str] = field(default_factory=Counter[str])
     recovery_seconds: list[float] = field(default_factory=list[float])
 
-    def kill_somebody(self) -> None:
-        """Kill a random process at a random point, start it again, wait until it works."""
-        self.kill(self.random.choice(_LOTS))
+    def kill_somebody(self, kind: Kind | None = None) -> None:
+        """Kill a random process (of that kind) at a random point; see it back and at work."""
+        self.kill(kind or self.random.choice(_LOTS))
 
     @property
     def product_kills(self) -> int:
