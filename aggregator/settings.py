@@ -20,10 +20,13 @@ from aggregator.values import (
     DatabaseUrl,
     FilePath,
     Host,
-    LoopbackHost,
+    MaybePath,
     Networks,
     Port,
+    is_host,
+    is_loopback,
     may_coincide,
+    shown,
 )
 from aggregator.variables import (
     CONFIG_VARIABLE,
@@ -33,6 +36,8 @@ from aggregator.variables import (
 )
 
 SYSTEM_CONFIG = Path("/etc/nodemeter/aggregator.toml")
+
+_WAY_OUT = 'make an authority with `nodemeter-aggregator ca init` and set [tls] mode = "mutual"'
 
 Currency: TypeAlias = Literal[
     "CNY", "USD", "THB", "RUB", "AUD", "CAD", "CHF", "DKK",
@@ -71,9 +76,22 @@ class HttpSettings(Section):
 class GrpcSettings(Section):
     """Where agents connect."""
 
-    host: LoopbackHost = "127.0.0.1"
+    host: Host = "127.0.0.1"
+    """A loopback address, unless `[tls] mode` is mutual."""
     port: Port = 50051
+    enroll_port: Port = 0
+    """Where nodes without a certificate ask for one; 0 = nowhere."""
     max_message_bytes: int = Field(default=4 << 20, ge=64 << 10, le=64 << 20)
+
+
+class TlsSettings(Section):
+    """How agents are known; see `aggregator.ca`."""
+
+    mode: Literal["off", "mutual"] = "off"
+    ca_dir: MaybePath = None
+    """Where the authority is; None: `ca` below `[database] state_dir`."""
+    node_days: float = Field(default=7, gt=0, le=397)
+    """How long a node's certificate holds; it is renewed before two thirds of that."""
 
 
 class BillingSettings(Section):
@@ -127,11 +145,17 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings()
     http: HttpSettings = HttpSettings()
     grpc: GrpcSettings = GrpcSettings()
+    tls: TlsSettings = TlsSettings()
     billing: BillingSettings = BillingSettings()
     retention: RetentionSettings = RetentionSettings()
     ingest: IngestSettings = IngestSettings()
     rater: RaterSettings = RaterSettings()
     log: LogSettings = LogSettings()
+
+    @property
+    def ca_dir(self) -> Path:
+        """Where the authority is."""
+        return self.tls.ca_dir or self.database.state_dir / "ca"
 
 
 def _keys(section: str) -> Mapping[str, Schema]:
@@ -155,7 +179,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     values = _read(file) if file else {}
     source = str(file) if file else "defaults and environment"
     laid = _apply_environment(values, environ)
-    problems = [*unknown_variables(environ, SECTIONS)]
+    problems = [*unknown_variables(environ, SECTIONS), *_plain_text(values, laid)]
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -218,3 +242,24 @@ def _clashes(settings: Settings, laid: set[tuple[str, str]]) -> Iterator[str]:
     if http.port == grpc.port != 0 and may_coincide(http.host, grpc.host):
         first, second = place("http", "port", laid), place("grpc", "port", laid)
         yield f"{first} and {second} are both {http.port}: they must be two ports"
+
+
+def _plain_text(values: Mapping[str, object], laid: set[tuple[str, str]]) -> Iterator[str]:
+    """What must not be without TLS; of values that may be wrong beside that."""
+    if _raw(values, "tls", "mode") == "mutual":
+        return
+    host, enroll_port = _raw(values, "grpc", "host"), _raw(values, "grpc", "enroll_port")
+    if isinstance(host, str) and is_host(host) and not is_loopback(host):
+        yield (
+            f"{place('grpc', 'host', laid)}: {shown(host)} is not a loopback address, and without "
+            f"TLS agents are taken at their word: {_WAY_OUT}, or listen on 127.0.0.1, ::1 or "
+            "localhost"
+        )
+    if isinstance(enroll_port, int) and enroll_port:
+        yield f"{place('grpc', 'enroll_port', laid)}: nodes are enrolled over TLS only: {_WAY_OUT}"
+
+
+def _raw(values: Mapping[str, object], section: str, key: str) -> object:
+    table = values.get(section)
+    keys: dict[str, object] = {**table} if isinstance(table, dict) else {}
+    return keys.get(key)

@@ -67,8 +67,17 @@ def _path(value: object) -> object:
     raise ValueError(f"must be a path, not {shown(value)}")
 
 
+def _path_or_none(value: object) -> object:
+    return None if value is None or value == "" else _path(value)
+
+
+def is_host(host: str) -> bool:
+    """Whether it is an address or could be a name."""
+    return _is_address(host) or _NAME.fullmatch(host) is not None
+
+
 def _host(host: str) -> str:
-    if _is_address(host) or _NAME.fullmatch(host):
+    if is_host(host):
         return host
     raise ValueError(
         "must be the address or name to listen on, like 127.0.0.1, :: or billing.example, "
@@ -76,14 +85,9 @@ def _host(host: str) -> str:
     )
 
 
-def _loopback(host: str) -> str:
-    """Plain text does not leave the machine."""
-    if host == "localhost" or (_is_address(host) and ip_address(host).is_loopback):
-        return host
-    raise ValueError(
-        f"{shown(host)} is not a loopback address, and without TLS agents are taken at their "
-        "word: only 127.0.0.1, ::1 or localhost are allowed"
-    )
+def is_loopback(host: str) -> bool:
+    """Whether nothing from outside can connect there."""
+    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
 
 
 def _is_address(text: str) -> bool:
@@ -127,6 +131,7 @@ def _nearest(value: Toml) -> str:
 DatabaseUrl: TypeAlias = Annotated[str, AfterValidator(_url)]
 FilePath: TypeAlias = Annotated[Path, BeforeValidator(_path)]
 Host: TypeAlias = Annotated[str, AfterValidator(_host)]
-LoopbackHost: TypeAlias = Annotated[str, AfterValidator(_loopback)]
+MaybePath: TypeAlias = Annotated[Path | None, BeforeValidator(_path_or_none)]
+"""The empty text is none."""
 Networks: TypeAlias = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]

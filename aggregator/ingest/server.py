@@ -6,10 +6,16 @@ import socket
 from typing import Final, Self
 
 import grpc.aio
+from cryptography import x509
 
+from aggregator.ca.certificate import domain_of
+from aggregator.ca.denylist import DenyList
+from aggregator.ca.layout import CaError, Layout
 from aggregator.clock import Clock
 from aggregator.errors import NodemeterError, PortTakenError
 from aggregator.ingest.commit import Committer
+from aggregator.ingest.credentials import Credentials
+from aggregator.ingest.gate import Gate, MutualGate, OpenGate
 from aggregator.ingest.hello import Registrar
 from aggregator.ingest.receive import Receiver
 from aggregator.ingest.servicer import MeteringServicer
@@ -26,14 +32,16 @@ class IngestServer:
     """Everything between an agent's connection and the commit."""
 
     def __init__(self, pool: Pool, settings: Settings, metrics: Metrics, clock: Clock) -> None:
-        """Wire it up; nothing runs until `start`."""
+        """Wire it up; nothing runs until `start`. Raises `CaError`."""
         self._settings = settings.grpc
+        self._credentials, gate = _security(settings, clock)
         self._registrar = Registrar(pool)
         self._committer = Committer(pool, settings.ingest, metrics, clock)
         self._servicer = MeteringServicer(
             self._registrar,
             Receiver(self._committer, settings.ingest, metrics, clock),
             metrics,
+            gate,
             grpc_settings=settings.grpc,
             ingest_settings=settings.ingest,
         )
@@ -51,14 +59,20 @@ class IngestServer:
         _check_free(host, port)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            self.port = self._server.add_insecure_port(address)
+            self.port = self._add_port(address)
         except RuntimeError as error:
             raise PortTakenError(host=host, port=port, section="grpc") from error
         self._tasks = [
             asyncio.create_task(self._registrar.run(), name="hello"),
             asyncio.create_task(self._committer.run(), name="commit"),
+            asyncio.create_task(self._servicer.expel(), name="expel"),
         ]
         await self._server.start()
+
+    def _add_port(self, address: str) -> int:
+        if self._credentials is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, self._credentials.mutual())
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -69,7 +83,7 @@ class IngestServer:
         """Take no more, store and ack what was taken, then hang up."""
         self._servicer.stop_reading()
         self._committer.stop()
-        await asyncio.wait(self._tasks[1:], timeout=_DRAIN_SECONDS)
+        await asyncio.wait(self._tasks[1:2], timeout=_DRAIN_SECONDS)
         self._servicer.close()
         await self._server.stop(_CLOSE_SECONDS)
         for task in self._tasks:
@@ -84,6 +98,20 @@ class IngestServer:
     async def __aexit__(self, *_error: object) -> None:
         """Stop."""
         await self.stop()
+
+
+def _security(settings: Settings, clock: Clock) -> tuple[Credentials | None, Gate]:
+    """How connections are made, and who may come in; raises `CaError`."""
+    if settings.tls.mode == "off":
+        return None, OpenGate()
+    layout = Layout(settings.ca_dir)
+    credentials = Credentials(layout)
+    certificate = x509.load_pem_x509_certificate(layout.certificate.read_bytes())
+    try:
+        denied = DenyList(layout.denied)
+    except (OSError, ValueError) as error:
+        raise CaError(f"[tls] the deny-list cannot be read: {error}") from error
+    return credentials, MutualGate(domain_of(certificate), denied, clock)
 
 
 def _check_free(host: str, port: int) -> None:

@@ -14,6 +14,9 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from aggregator.ca.identity import Bearer, IdentityError
+from aggregator.ingest.answer import refuse
+from aggregator.ingest.gate import AuthContext, Gate
 from aggregator.ingest.hello import (
     BusyError,
     ForeignStreamError,
@@ -31,6 +34,7 @@ SERVICE: Final = "nodemeter.metering.v1.Metering"
 
 _LOGGER: Final = logging.getLogger(__name__)
 _HELLO_SECONDS: Final = 20
+_LOOK_SECONDS: Final = 1.0
 
 
 class Context(Protocol):
@@ -48,6 +52,10 @@ class Context(Protocol):
         """Say who calls."""
         ...
 
+    def auth_context(self) -> AuthContext:
+        """Say what TLS found out about who calls."""
+        ...
+
 
 class MeteringServicer:
     """Answers the one RPC."""
@@ -57,14 +65,16 @@ class MeteringServicer:
         registrar: Registrar,
         receiver: Receiver,
         metrics: Metrics,
+        gate: Gate,
         *,
         grpc_settings: GrpcSettings,
         ingest_settings: IngestSettings,
     ) -> None:
-        """Welcome by `registrar`, take by `receiver`."""
+        """Let in by `gate`, welcome by `registrar`, take by `receiver`."""
         self._registrar = registrar
         self._receiver = receiver
         self._metrics = metrics
+        self._gate = gate
         self._max_message_bytes = grpc_settings.max_message_bytes
         self._retry_after_ms = round(ingest_settings.retry_after_seconds * 1000)
         self._readers: set[asyncio.Task[None]] = set()
@@ -88,6 +98,32 @@ class MeteringServicer:
         for session in self._sessions:
             session.outbox.close()
 
+    async def expel(self) -> None:
+        """End, until cancelled, the connections whose certificate does not hold any more."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self._gate.refresh()
+            for session in [*self._sessions]:
+                self._check(session)
+
+    def _check(self, session: Session) -> None:
+        if session.bearer is None or session.outbox.is_closed:
+            return
+        try:
+            self._gate.check(session.bearer)
+        except IdentityError as error:
+            _LOGGER.warning(
+                "an agent was sent away",
+                extra={
+                    "action": "expel",
+                    "node": session.identity.node,
+                    "peer": session.peer,
+                    "reason": str(error),
+                },
+            )
+            refuse(session, self._metrics, pb.Reject.REASON_INVALID, detail=str(error))
+            session.outbox.close()
+
     async def stream(self, _requests: object, context: Context) -> None:
         """Serve one agent until either side has enough."""
         self._metrics.connections.inc()
@@ -104,7 +140,7 @@ class MeteringServicer:
         if isinstance(hello, pb.Reject):
             await _send(context, pb.AggregatorMessage(reject=hello))
             return None
-        welcome = await self._register(hello)
+        bearer, welcome = await self._register(hello, context)
         if isinstance(welcome, pb.Reject):
             _LOGGER.warning(
                 "an agent was refused",
@@ -124,10 +160,15 @@ class MeteringServicer:
                 )
             ),
         )
-        return Session(identity=welcome.identity, expected=welcome.acked_through + 1)
+        return Session(
+            identity=welcome.identity,
+            expected=welcome.acked_through + 1,
+            peer=context.peer(),
+            bearer=bearer,
+        )
 
     async def _read_hello(self, context: Context) -> pb.Hello | pb.Reject:
-        invalid = pb.Reject(reason=pb.Reject.REASON_INVALID, detail="a Hello was expected")
+        invalid = _invalid("a Hello was expected")
         try:
             async with asyncio.timeout(_HELLO_SECONDS):
                 raw = await context.read()
@@ -141,20 +182,23 @@ class MeteringServicer:
             return invalid
         return message.hello if message.HasField("hello") else invalid
 
-    async def _register(self, hello: pb.Hello) -> Welcome | pb.Reject:
+    async def _register(
+        self, hello: pb.Hello, context: Context
+    ) -> tuple[Bearer | None, Welcome | pb.Reject]:
         if self._is_stopping:
-            return self._busy("the aggregator stops")
+            return None, self._busy("the aggregator stops")
         try:
-            return await self._registrar.welcome(hello)
-        except HelloError as error:
-            return pb.Reject(reason=pb.Reject.REASON_INVALID, detail=str(error))
+            bearer = self._gate.admit(context.auth_context(), hello.node)
+            return bearer, await self._registrar.welcome(hello)
+        except (IdentityError, HelloError) as error:
+            return None, _invalid(str(error))
         except ForeignStreamError:
-            return pb.Reject(
+            return None, pb.Reject(
                 reason=pb.Reject.REASON_FENCED,
                 detail="the stream belongs to another node or another machine",
             )
         except BusyError as error:
-            return self._busy(str(error))
+            return None, self._busy(str(error))
 
     def _busy(self, detail: str) -> pb.Reject:
         return pb.Reject(
@@ -182,8 +226,13 @@ class MeteringServicer:
             raw = await context.read()
             if not isinstance(raw, bytes):
                 return
-            await self._receiver.receive(session, raw)
+            if not session.outbox.is_closed:
+                await self._receiver.receive(session, raw)
         await asyncio.Event().wait()  # the writer ends the call
+
+
+def _invalid(detail: str) -> pb.Reject:
+    return pb.Reject(reason=pb.Reject.REASON_INVALID, detail=detail)
 
 
 async def _write(session: Session, context: Context) -> None:

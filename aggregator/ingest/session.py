@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
+from aggregator.ca.identity import Bearer
 from aggregator.ingest.decode import Known
 from aggregator.ingest.definition import KnownRun
 from aggregator.model import MeterId, NodeId, StreamId
@@ -79,6 +80,10 @@ class Session:
     identity: Identity
     expected: int
     """The sequence that is to be received next."""
+    peer: str = ""
+    """Where it connects from."""
+    bearer: Bearer | None = None
+    """Whose certificate it was let in with; None: without TLS."""
     outbox: Outbox = field(default_factory=Outbox)
     is_rewinding: bool = False
     """The agent was told what to send next; what was under way before that is ignored."""

@@ -14,6 +14,7 @@ from typing import Protocol
 from uuid import uuid4
 
 import grpc.aio
+from grpc import ChannelCredentials
 
 from aggregator.clock import to_ms, utc_now
 from proto.metering.v1 import metering_pb2 as pb
@@ -261,15 +262,17 @@ def _call(channel: grpc.aio.Channel, requests: AsyncGenerator[bytes]) -> Call:
 
 
 @asynccontextmanager
-async def connected(port: int) -> AsyncGenerator[Client]:
-    """A call to the aggregator at that port; cut at the end."""
+async def connected(port: int, tls: ChannelCredentials | None = None) -> AsyncGenerator[Client]:
+    """A call to the aggregator at that port, in plain text or not; cut at the end."""
     outgoing: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def feed() -> AsyncGenerator[bytes]:
         while True:
             yield await outgoing.get()
 
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    target, aio = f"127.0.0.1:{port}", grpc.aio
+    secure = tls and aio.secure_channel(target, tls)
+    async with secure or aio.insecure_channel(target) as channel:
         call = _call(channel, feed())
         try:
             yield Client(call, outgoing)

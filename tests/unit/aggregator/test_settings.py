@@ -200,13 +200,31 @@ def test_plain_text_stays_on_the_machine(tmp_path: Path, host: str) -> None:
     assert load(tmp_path, f'[grpc]\nhost = "{host}"\n').grpc.host == host
 
 
-@pytest.mark.parametrize(
-    "host", ["0.0.0.0", "10.0.0.1", "::", "example.org", "", "[::1]", "::1%\\u001b[31m"]
-)
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "::", "example.org"])
 def test_plain_text_does_not_leave_the_machine(tmp_path: Path, host: str) -> None:
-    """Agents are taken at their word until there is TLS."""
+    """Without TLS agents are taken at their word; the way to TLS is told."""
     (fault,) = problems(tmp_path, f'[grpc]\nhost = "{host}"\n')
     assert "without TLS" in fault
+    assert "nodemeter-aggregator ca init" in fault
+    settings = load(tmp_path, f'[grpc]\nhost = "{host}"\n[tls]\nmode = "mutual"\n')
+    assert settings.grpc.host == host
+
+
+@pytest.mark.parametrize("host", ["", "[::1]", "::1%\\u001b[31m"])
+def test_what_is_no_host_is_said_to_be_none(tmp_path: Path, host: str) -> None:
+    """Rather than one that is not on loopback."""
+    (fault,) = problems(tmp_path, f'[grpc]\nhost = "{host}"\n')
+    assert "must be the address or name to listen on" in fault
+
+
+def test_nodes_are_enrolled_over_tls_only(tmp_path: Path) -> None:
+    """The authority is below the state directory unless it is named."""
+    (fault,) = problems(tmp_path, "[grpc]\nenroll_port = 50052\n")
+    assert "[grpc] enroll_port: nodes are enrolled over TLS only" in fault
+    text = '[grpc]\nenroll_port = 50052\n[tls]\nmode = "mutual"\n'
+    settings = load(tmp_path, text, {"NODEMETER_DATABASE_STATE_DIR": "/srv/x"})
+    assert settings.ca_dir == Path("/srv/x/ca")
+    assert load(tmp_path, text, {"NODEMETER_TLS_CA_DIR": "/etc/ca"}).ca_dir == Path("/etc/ca")
 
 
 def test_other_programs_variables_are_let_be(tmp_path: Path) -> None:
