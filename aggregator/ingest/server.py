@@ -25,7 +25,9 @@ from aggregator.store.pool import Pool
 
 _DRAIN_SECONDS: Final = 20
 _CLOSE_SECONDS: Final = 2
-_MAX_CALLS: Final = 20_000
+MAX_CALLS: Final = 20_000
+_PENDING_SECONDS: Final = 120
+"""As long as an agent waits for an answer."""
 
 
 class IngestServer:
@@ -48,7 +50,7 @@ class IngestServer:
         self._server = grpc.aio.server(
             handlers=[self._servicer.handler()],
             options=server_options(settings.grpc.max_message_bytes),
-            maximum_concurrent_rpcs=_MAX_CALLS,
+            maximum_concurrent_rpcs=MAX_CALLS,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
@@ -136,6 +138,11 @@ def server_options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_metadata_size", 16 << 10),
         ("grpc.max_concurrent_streams", 1_000),  # of one connection; an agent needs one
+        # Calls that wait for the loop: beyond 1,000 gRPC would break off some by lot, and
+        # ten thousand agents that come back at once would come back again and again.
+        ("grpc.server.max_pending_requests", MAX_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_CALLS),
+        ("grpc.server_max_unrequested_time_in_server", _PENDING_SECONDS),
         ("grpc.so_reuseport", 0),  # a taken port is an error, not a second listener
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 20_000),
