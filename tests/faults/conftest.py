@@ -1,5 +1,6 @@
 """One server for all fault tests, which they kill; each has a rig of its own on it."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,3 +22,11 @@ def fault_server(software_dir: Path) -> Iterator[Server]:
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def memory_path() -> Iterator[Path]:
+    """A directory that no disk slows down."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
