@@ -15,8 +15,8 @@ SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage bench churn faults lint format types proto proto-check lock clean \
-	install-agent install-aggregator uninstall-agent uninstall-aggregator
+.PHONY: help run test coverage bench churn faults fuzz scale lint format types proto proto-check \
+	lock clean install-agent install-aggregator uninstall-agent uninstall-aggregator
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,13 @@ churn: $(VENV)/.dev-stamp ## meter 2,000 short jobs in five minutes (as root), a
 faults: $(VENV)/.dev-stamp ## kill everything at random and compare (FAULTS_SECONDS, FAULTS_KILLS, FAULTS_SEED)
 	@$(ALONE) FAULTS_SECONDS=$${FAULTS_SECONDS:-120} $(BIN)/python -m pytest -q -s \
 		tests/faults/test_kills.py
+
+fuzz: $(VENV)/.dev-stamp ## damage every byte of a spool of 64 KiB, one at a time, in three ways
+	@$(ALONE) SPOOL_FUZZ_STEP=1 $(BIN)/python -m pytest -q -s tests/faults/test_spool_bytes.py
+
+scale: $(VENV)/.dev-stamp ## ten thousand agents that reconnect, and days of backlog (SCALE_AGENTS)
+	@$(ALONE) SCALE=1 $(BIN)/python -m pytest -q -s tests/faults/test_reconnect.py \
+		tests/faults/scale/day_of_backlog.py
 
 lint: $(VENV)/.dev-stamp ## check style, formatting and the import rules
 	$(BIN)/ruff check .
