@@ -42,6 +42,11 @@ MIGRATE_LOCK = 0x6E6D0002
 RATER_LOCK = 0x6E6D0003
 """Advisory: one rater (or retention) at a time; correct without it, since groups are locked."""
 
+PERIOD_LOCK = 0x6E6D0004
+"""Advisory: who adds to charges or adjustments holds it shared, a close exclusively.
+
+Whoever takes it and PRICE_LOCK takes it first."""
+
 
 class ResourceType(StrEnum):
     """What is metered. Its units are in `aggregator.units`."""

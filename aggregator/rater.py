@@ -3,8 +3,9 @@
 The work is SQL over sets (`store/sql/rater.sql`); here are only the order of the
 statements and the choice of groups. One round is one transaction: it locks groups, rates
 their records and marks them rated, so a round that fails has done nothing. While it
-runs no price changes (`PRICE_LOCK`), and usage that ends in the future is left alone:
-what is rated can never be repriced by a change that starts from now on.
+runs no price changes (`PRICE_LOCK`) and no period is closed (`PERIOD_LOCK`), and usage
+that ends in the future is left alone: what is rated can never be repriced by a change that
+starts from now on.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from psycopg import AsyncCursor
 from psycopg.rows import TupleRow
 
 from aggregator.metrics import Metrics
-from aggregator.model import PRICE_LOCK, RATER_LOCK, IngestGroupId
+from aggregator.model import PERIOD_LOCK, PRICE_LOCK, RATER_LOCK, IngestGroupId
 from aggregator.settings import RaterSettings
 from aggregator.store.outage import Outage
 from aggregator.store.pool import Pool
@@ -27,6 +28,7 @@ from aggregator.store.queries import query
 
 _TRY_RATER_LOCK = query("try_rater_lock")
 _SET_RATER_SESSION = query("set_rater_session")
+_SHARE_PERIOD_LOCK = query("share_period_lock")
 _SHARE_PRICE_LOCK = query("share_price_lock")
 _LOCK_UNRATED_GROUPS = query("lock_unrated_groups")
 _LIST_PRICE_BOUNDARIES = query("list_price_boundaries")
@@ -134,12 +136,13 @@ class Rater:
 
 
 async def _lock(cursor: AsyncCursor[TupleRow]) -> bool:
-    """Become the rater, and hold prices still; False if another one rates."""
+    """Become the rater, and hold periods and prices still; False if another one rates."""
     await cursor.execute(_TRY_RATER_LOCK, {"lock": RATER_LOCK})
     row = await cursor.fetchone()
     if row is None or not row[0]:
         return False
     await cursor.execute(_SET_RATER_SESSION)
+    await cursor.execute(_SHARE_PERIOD_LOCK, {"lock": PERIOD_LOCK})
     await cursor.execute(_SHARE_PRICE_LOCK, {"lock": PRICE_LOCK})
     return True
 

@@ -29,7 +29,9 @@ from aggregator.admin.errors import AdminError, UnreachableError, UsageError
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | bool | Number | None"
 Record: TypeAlias = dict[str, Json]
 
-_TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
+"""For an answer to begin."""
+
 _WRONG_CALL = {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
 
 
@@ -82,9 +84,9 @@ class Client:
         """What is there, where the answer is a list of objects."""
         return records(self.get(path, **parameters).body)
 
-    def post(self, path: str, body: object) -> Answer:
+    def post(self, path: str, body: object, *, timeout: float = TIMEOUT_SECONDS) -> Answer:
         """Send a JSON body."""
-        return self._ask("POST", path, {}, json.dumps(body).encode())
+        return self._ask("POST", path, {}, json.dumps(body).encode(), timeout=timeout)
 
     def delete(self, path: str, **parameters: str | None) -> Answer:
         """Remove what the parameters name."""
@@ -96,6 +98,8 @@ class Client:
         path: str,
         parameters: dict[str, str | None],
         data: bytes | None = None,
+        *,
+        timeout: float = TIMEOUT_SECONDS,
     ) -> Answer:
         given = {name: value for name, value in parameters.items() if value is not None}
         query = f"?{urlencode(given)}" if given else ""
@@ -103,7 +107,7 @@ class Client:
             self.url.rstrip("/") + path + query, data=data, method=method, headers=self._headers()
         )
         try:
-            with _opener(self.url).open(request, timeout=_TIMEOUT_SECONDS) as response:
+            with _opener(self.url).open(request, timeout=timeout) as response:
                 return Answer(body=_decoded(response.read(), self.url), headers=response.headers)
         except HTTPError as error:
             with error:

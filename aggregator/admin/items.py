@@ -11,6 +11,7 @@ from aggregator.admin.client import Client, Record, records
 from aggregator.admin.errors import UsageError
 from aggregator.admin.output import Column, Format, note, show
 from aggregator.admin.session import examples, session_of
+from aggregator.rating.month import MonthError, parse_month
 
 app = typer.Typer()
 
@@ -21,6 +22,9 @@ Vc = Annotated[str | None, typer.Option(help="Virtual cluster")]
 Node = Annotated[str | None, typer.Option(help="Address of a node")]
 Running = Annotated[
     bool | None, typer.Option("--running/--ended", help="Only jobs that run, or that do not")
+]
+Month = Annotated[
+    str | None, typer.Option("--period", help="Only what counts in a month like 2026-10 (UTC)")
 ]
 
 _ITEM = (
@@ -73,6 +77,7 @@ _NODES = (
     epilog=examples(
         "nodemeter bills --user alice",
         "nodemeter bills --type gpu --running",
+        "nodemeter bills --period 2026-10",
         "nodemeter bills --output csv > bills.csv",
     ),
 )
@@ -85,10 +90,17 @@ def bills(
     vc: Vc = None,
     node: Node = None,
     running: Running = None,
+    period: Month = None,
 ) -> None:
-    """Show usage and fee of every job, the newest first."""
+    """Show usage and fee of every job, the newest first.
+
+    Of a closed period the answer is for ever the same; without --period, what was told later or
+    rated anew is in the figures of the job.
+    """
     session = session_of(context)
-    which = _Which(user=user, type_=type_, job=job, vc=vc, node=node, running=running)
+    which = _Which(
+        user=user, type_=type_, job=job, vc=vc, node=node, running=running, period=period
+    )
     answer = session.client.get("/api/Bills", **which.parameters(session.client))
     _show(records(answer.body), _BILLS, session.output, which)
     unpriced = answer.headers.get("X-Unpriced-Items", "0")
@@ -112,6 +124,7 @@ def usages(
     vc: Vc = None,
     node: Node = None,
     running: Running = None,
+    period: Month = None,
     detail: Annotated[
         bool, typer.Option("--detail", help="Allocated, used, effective and coverage, too")
     ] = False,
@@ -123,7 +136,9 @@ def usages(
     """
     session = session_of(context)
     path = "/api/admin/v1/usages" if detail else "/api/Usages"
-    which = _Which(user=user, type_=type_, job=job, vc=vc, node=node, running=running)
+    which = _Which(
+        user=user, type_=type_, job=job, vc=vc, node=node, running=running, period=period
+    )
     rows = session.client.get_list(path, **which.parameters(session.client))
     _show(rows, _DETAILS if detail else _USAGES, session.output, which)
 
@@ -166,6 +181,7 @@ class _Which:
     vc: str | None
     node: str | None
     running: bool | None
+    period: str | None
 
     def parameters(self, client: Client) -> dict[str, str | None]:
         """The same as parameters of the API; a user's name is looked up."""
@@ -176,6 +192,7 @@ class _Which:
             "vcName": self.vc,
             "node": self.node,
             "running": None if self.running is None else str(self.running).lower(),
+            **_bounds(self.period),
         }
 
     def said(self) -> str:
@@ -187,9 +204,24 @@ class _Which:
             "--job": self.job,
             "--vc": self.vc,
             "--node": self.node,
+            "--period": self.period,
         }
         words = [f"{option} {value}" for option, value in named.items() if value is not None]
         return " ".join([*words, state] if state else words)
+
+
+def _bounds(period: str | None) -> dict[str, str | None]:
+    """The range of a period as parameters of the API."""
+    if period is None:
+        return {}
+    try:
+        month = parse_month(period)
+    except MonthError as error:
+        raise UsageError(f"--period {error}") from error
+    return {
+        "startTime": month.start.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "endTime": month.end.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
 
 
 def _show(rows: Sequence[Record], columns: Sequence[Column], how: Format, which: _Which) -> None:

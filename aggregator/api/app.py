@@ -18,7 +18,7 @@ from aggregator.api.middleware import (
     log_request,
     set_headers,
 )
-from aggregator.api.native import conservation
+from aggregator.api.native import conservation, periods
 from aggregator.api.native import routes as native
 from aggregator.api.openapi import document
 from aggregator.api.parse import LARGE_BODY
@@ -33,6 +33,7 @@ ALL_ROUTES: tuple[Route, ...] = (
     *bills.ROUTES,
     *native.ROUTES,
     *conservation.ROUTES,
+    *periods.ROUTES,
     *health.ROUTES,
     *docs.ROUTES,
 )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from aggregator.api.wire import Flag, UuidText, wire
+from aggregator.api.wire import Flag, Instant, UuidText, wire
 from aggregator.billing.items import ItemFilter
 
 
@@ -25,6 +25,16 @@ class ItemQuery:
     running: Annotated[
         Flag | None, Field(description="Only running jobs, or only those that are not")
     ] = None
+    start_time: Annotated[
+        Instant | None, Field(description="Only what counts from the hour of this instant on")
+    ] = None
+    end_time: Annotated[
+        Instant | None,
+        Field(
+            description="Only what counts before the end of the hour that this instant ends; "
+            "items are then shown as of that end"
+        ),
+    ] = None
 
     def to_filter(self) -> ItemFilter:
         """The same question to the use case."""
@@ -36,6 +46,8 @@ class ItemQuery:
             vc=self.vc_name,
             node=self.node,
             is_running=self.running,
+            start=self.start_time,
+            end=self.end_time,
         )
 
 

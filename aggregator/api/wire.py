@@ -21,7 +21,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from aggregator.model import Period
 from aggregator.rating import money
+from aggregator.rating.month import parse_month
 from aggregator.rating.price import MAX_DECIMALS, VALUE_LIMIT, checked
 from aggregator.rating.ratio import MAX_KEY_LENGTH, why_unstorable
 
@@ -29,6 +31,9 @@ Model = TypeVar("Model")
 
 MAX_KEYS = 10_000
 """In one price list."""
+
+MAX_WAIT_SECONDS = 300
+"""That a request may be told to wait for something to be done."""
 
 CONFIG = ConfigDict(alias_generator=to_camel, serialize_by_alias=True, extra="forbid")
 
@@ -109,6 +114,35 @@ def _minute(value: object) -> datetime:
         raise ValueError("is out of range") from error
 
 
+def _instant(value: object) -> datetime:
+    """An RFC 3339 instant, far enough from the ends of time to reckon with."""
+    if isinstance(value, str) and _RFC3339.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value).astimezone(UTC)
+        except ValueError:
+            pass
+    raise ValueError("must be an instant like 2026-02-06T04:00:00Z")
+
+
+def _month(value: object) -> Period:
+    if not isinstance(value, str):
+        raise ValueError("must be a month like 2026-10")  # noqa: TRY004 - as above
+    return parse_month(value)
+
+
+def _seconds(value: object) -> int:
+    if not isinstance(value, Decimal) or value % 1 or not 0 <= value <= MAX_WAIT_SECONDS:
+        raise ValueError(f"must be a whole number of seconds, at most {MAX_WAIT_SECONDS}")
+    return int(value)
+
+
+def _id(value: object) -> int:
+    if isinstance(value, str) and _ID.fullmatch(value):
+        return int(value)
+    raise ValueError("must be a number like 7")
+
+
+_ID = re.compile(r"[1-9][0-9]{0,17}")
 _DIGITS = re.compile(rf"[0-9]{{1,15}}(?:\.[0-9]{{1,{MAX_DECIMALS}}})?")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _PLAIN = {"type": "string", "pattern": rf"^{_DIGITS.pattern}$"}
@@ -122,6 +156,12 @@ _TEXT = {
 _MINUTE_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:00(Z|[+-][0-9]{2}:[0-9]{2})$"
 _MINUTE = re.compile(_MINUTE_PATTERN)
 _UTC = {"type": "string", "format": "date-time"}
+_INSTANT_PATTERN = (
+    r"^(?!0000|0001|9999)[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
+    r"(Z|[+-][0-9]{2}:[0-9]{2})$"
+)
+_RFC3339 = re.compile(_INSTANT_PATTERN)
+_MONTH_PATTERN = r"^(?!0000|9999)[0-9]{4}-(0[1-9]|1[0-2])$"
 
 Double: TypeAlias = Annotated[int | float, WithJsonSchema({"type": "number", "format": "double"})]
 """Made by `money.number`, so that whole numbers print without `.0`."""
@@ -195,3 +235,29 @@ Minute: TypeAlias = Annotated[
     datetime, BeforeValidator(_minute), WithJsonSchema(_UTC | {"pattern": _MINUTE_PATTERN})
 ]
 """A whole minute that a client sends; its offset is honoured."""
+
+Month: TypeAlias = Annotated[
+    Period,
+    BeforeValidator(_month),
+    WithJsonSchema({"type": "string", "pattern": _MONTH_PATTERN, "example": "2026-10"}),
+]
+"""A billing period that a client names."""
+
+Seconds: TypeAlias = Annotated[
+    int,
+    BeforeValidator(_seconds),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_WAIT_SECONDS}),
+]
+"""How long a client is ready to wait; in a body."""
+
+PositiveId: TypeAlias = Annotated[
+    int,
+    BeforeValidator(_id),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 10**18 - 1}),
+]
+"""A number that we gave; in a query."""
+
+Instant: TypeAlias = Annotated[
+    datetime, BeforeValidator(_instant), WithJsonSchema(_UTC | {"pattern": _INSTANT_PATTERN})
+]
+"""An instant that a client sends; its offset is honoured."""

@@ -22,7 +22,9 @@ from aggregator.store.queries import query
 from aggregator.units import UNITS, Unit
 
 _COUNT_UNPRICED_ITEMS = query("count_unpriced_items")
+_COUNT_UNPRICED_ITEMS_WITHIN = query("count_unpriced_items_within")
 _LIST_ITEMS = query("list_items")
+_LIST_ITEMS_WITHIN = query("list_items_within")
 _LIST_USERS = query("list_users")
 _LIST_NODES = query("list_nodes")
 
@@ -39,6 +41,9 @@ class ItemFilter:
     vc: str | None = None
     node: str | None = None
     is_running: bool | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    """With either: only what counts in the hours that [start, end) touches."""
 
     def parameters(self) -> Parameters:
         """The parameters of the queries that list and count items."""
@@ -51,11 +56,20 @@ class ItemFilter:
             "node": self.node,
             "is_running": self.is_running,
             "lost_after": NODE_LOST_AFTER,
+            "starts_at": self.start,
+            "ends_at": self.end,
         }
+
+    @property
+    def is_clipped(self) -> bool:
+        """Whether items are shown with a part of their time."""
+        return self.start is not None or self.end is not None
 
     @property
     def matches_nothing(self) -> bool:
         """Whether no item can match, whatever the database holds."""
+        if self.start and self.end and self.end <= self.start:
+            return True
         texts = (self.type, self.job_id, self.job, self.vc, self.node)
         return any(text is not None and not _storable(text) for text in texts)
 
@@ -173,9 +187,10 @@ class ItemListing:
 async def list_items(database: Database, which: ItemFilter) -> AsyncGenerator[ItemListing]:
     """Open the list of items that match; the count and the rows are of one snapshot."""
     parameters = which.parameters()
+    statement = _LIST_ITEMS_WITHIN if which.is_clipped else _LIST_ITEMS
     async with database.reading() as connection:
         unpriced = await _count_unpriced(connection, which)
-        async with listing_of(connection, _LIST_ITEMS, parameters, Item) as rows:
+        async with listing_of(connection, statement, parameters, Item) as rows:
             yield ItemListing(unpriced_items=unpriced, rows=rows)
 
 
@@ -202,7 +217,8 @@ async def list_nodes(database: Database) -> Sequence[Node]:
 
 
 async def _count_unpriced(connection: Connection, which: ItemFilter) -> int:
-    cursor = await connection.execute(_COUNT_UNPRICED_ITEMS, which.parameters())
+    statement = _COUNT_UNPRICED_ITEMS_WITHIN if which.is_clipped else _COUNT_UNPRICED_ITEMS
+    cursor = await connection.execute(statement, which.parameters())
     row = await cursor.fetchone()
     return int(row[0]) if row else 0
 

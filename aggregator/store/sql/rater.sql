@@ -12,6 +12,11 @@ SELECT set_config('work_mem', '64MB', true), set_config('enable_hashagg', 'off',
 -- Until the end of the transaction no price changes; whoever changes one waits.
 SELECT pg_advisory_xact_lock_shared(%(lock)s);
 
+-- name: share_period_lock
+-- Until the end of the transaction no period is closed; whoever closes one waits. A lock of
+-- its own, not on a row: who may only append to a table cannot lock its rows.
+SELECT pg_advisory_xact_lock_shared(%(lock)s);
+
 -- name: lock_unrated_groups
 -- Groups that end in the future wait: a price may still be set for that time.
 SELECT ingest_group_id, record_count, min_started_at, max_ended_at
@@ -57,7 +62,12 @@ ON CONFLICT (bill_id) DO NOTHING;
 -- Between two boundaries no price changes, so records are summed first, per meter, hour
 -- and slot between boundaries, and priced after: a price is looked up once per price
 -- class and slot. Every item that is charged must have its bill: the two counts are equal.
-WITH used AS MATERIALIZED (
+-- Usage of a closed period is no charge of it but an adjustment, in the hour of now.
+WITH closed AS MATERIALIZED (
+    SELECT until, greatest(date_trunc('hour', clock_timestamp(), 'UTC'), until) AS booking_hour
+    FROM (SELECT coalesce(max(ends_at), '-infinity') AS until FROM period) AS last
+),
+used AS MATERIALIZED (
     SELECT
         meter_id,
         time_bucket(INTERVAL '1 hour', started_at) AS hour,
@@ -89,7 +99,7 @@ accounted AS (
         hour, meter_id, sum(allocated), sum(used), sum(effective), sum(length_ms),
         sum(observed_ms)
     FROM used
-    WHERE meter_id < 0
+    WHERE meter_id < 0 AND hour >= (SELECT until FROM closed)
     GROUP BY meter_id, hour
     ORDER BY meter_id, hour
     ON CONFLICT (meter_id, hour) DO UPDATE SET
@@ -98,6 +108,17 @@ accounted AS (
         effective = kept.effective + excluded.effective,
         length_ms = kept.length_ms + excluded.length_ms,
         observed_ms = kept.observed_ms + excluded.observed_ms
+),
+accounted_late AS (
+    INSERT INTO late_account (
+        hour, meter_id, booked_at, allocated, used, effective, length_ms, observed_ms
+    )
+    SELECT
+        hour, meter_id, clock_timestamp(), sum(allocated), sum(used), sum(effective),
+        sum(length_ms), sum(observed_ms)
+    FROM used
+    WHERE meter_id < 0 AND hour < (SELECT until FROM closed)
+    GROUP BY meter_id, hour
 ),
 price AS MATERIALIZED (
     SELECT
@@ -152,6 +173,7 @@ charged AS (
         hour, meter_id, ratio_id, bill_id, started_at, ended_at,
         allocated, used, effective, billed, length_ms, observed_ms, amount
     FROM rated
+    WHERE hour >= (SELECT until FROM closed)
     ORDER BY meter_id, hour, ratio_id
     ON CONFLICT (meter_id, hour, ratio_id) DO UPDATE SET
         started_at = least(kept.started_at, excluded.started_at),
@@ -163,6 +185,19 @@ charged AS (
         length_ms = kept.length_ms + excluded.length_ms,
         observed_ms = kept.observed_ms + excluded.observed_ms,
         amount = kept.amount + excluded.amount
+),
+adjusted AS (
+    INSERT INTO adjustment (
+        hour, used_hour, meter_id, ratio_id, bill_id, kind, booked_at, started_at, ended_at,
+        allocated, used, effective, billed, length_ms, observed_ms, amount
+    )
+    SELECT
+        closed.booking_hour, hour, meter_id, ratio_id, bill_id, 'late', clock_timestamp(),
+        started_at, ended_at,
+        allocated, used, effective, billed, length_ms, observed_ms, amount
+    FROM rated CROSS JOIN closed
+    WHERE hour < closed.until
+    ORDER BY meter_id, hour, ratio_id
 ),
 item AS (
     SELECT

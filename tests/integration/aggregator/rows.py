@@ -98,6 +98,19 @@ class Rows:
         )  # fmt: skip
         return bill_id
 
+    def adjustment(self, bill_id: UUID, *, billed: int, hour: datetime = NOON) -> None:
+        """What was booked for late usage of an item, a month before; it has no price."""
+        used_hour = hour - timedelta(days=31)
+        self.connection.execute(
+            """
+            INSERT INTO adjustment (hour, used_hour, meter_id, ratio_id, bill_id, kind, booked_at,
+                started_at, ended_at, allocated, used, effective, billed, length_ms,
+                observed_ms, amount)
+            VALUES (%s, %s, 1, 0, %s, 'late', %s, %s, %s, %s, 0, %s, %s, 3600000, 0, 0)
+            """,
+            (hour, used_hour, bill_id, hour, used_hour, hour, billed, billed, billed),
+        )
+
     def account(
         self,
         node_id: int,

@@ -30,9 +30,14 @@ def database(database_url: str) -> Iterator[psycopg.Connection[TupleRow]]:
 
 @pytest_asyncio.fixture
 async def pipeline(
-    pool: Pool, metrics: Metrics, database: psycopg.Connection[TupleRow]
+    pool: Pool,
+    metrics: Metrics,
+    database: psycopg.Connection[TupleRow],
+    database_url: str,
 ) -> AsyncIterator[Pipeline]:
     """From the wire to the bill."""
     settings = Settings(grpc=GrpcSettings(port=0), ingest=IngestSettings(linger_seconds=0))
     async with IngestServer(pool, settings, metrics, utc_now) as ingest:
-        yield Pipeline(ingest=ingest, pool=pool, metrics=metrics, database=database)
+        yield Pipeline(
+            ingest=ingest, pool=pool, metrics=metrics, database=database, database_url=database_url
+        )

@@ -49,6 +49,7 @@ class Pipeline:
     pool: Pool
     metrics: Metrics
     database: psycopg.Connection[TupleRow]
+    database_url: str
     spool: Spool = field(default_factory=Spool)
 
     def ratio(
