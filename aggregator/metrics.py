@@ -26,6 +26,15 @@ class Metrics:
             "conflicts_total", "Batches whose sequence is durable with another digest."
         )
         self.fenced = self._counter("fenced_total", "Batches of connections since replaced.")
+        self.takeovers = self._counter(
+            "takeovers_total", "Runs (and accounts of nodes) that went on in another stream."
+        )
+        self.fresh_spools = self._counter(
+            "fresh_spools_total", "New streams of nodes that had one before."
+        )
+        self.stale_spools = self._counter(
+            "stale_spools_total", "Spools that came back behind what is durable of them."
+        )
         self.gaps = self._counter("gap_sequences_total", "Sequences declared lost by agents.")
         self.rejects = Counter(
             "nodemeter_aggregator_rejects_total",

@@ -21,6 +21,8 @@ RatioId = NewType("RatioId", int)
 UserId = NewType("UserId", UUID)
 BillId = NewType("BillId", UUID)
 MeterUid = NewType("MeterUid", UUID)
+Subject = NewType("Subject", int)
+"""What a stream tells alone: a run by its number, a node's accounts below zero by its."""
 
 NAMESPACE = UUID("6f3b8a52-2f0e-5c7a-9d41-7be0c2f1a6d3")
 """Of every UUIDv5 that nodemeter derives. Changing it would rename every item."""

@@ -7,6 +7,8 @@ commit: nothing here can fail a transaction.
 import logging
 from typing import Final
 
+from aggregator.ingest.barred import floors_of
+from aggregator.ingest.runs import Takeover
 from aggregator.ingest.session import Session
 from aggregator.ingest.settle import BatchItem, Item, RepeatItem, Settlement
 from aggregator.ingest.transaction import Stored
@@ -44,6 +46,8 @@ def answer(stored: Stored, metrics: Metrics) -> None:
     _learn(stored)
     for repeat in settlement.conflicting:
         _answer_conflict(repeat, metrics)
+    for outdated in settlement.outdated:
+        _rewind(outdated, settlement, metrics)
     for item in settlement.fenced:
         _end(item, metrics, pb.Reject.REASON_FENCED, "a newer connection holds this stream")
     for item in settlement.forgotten:
@@ -53,15 +57,18 @@ def answer(stored: Stored, metrics: Metrics) -> None:
         item.session.expected = settlement.acked_through[stream_id] + 1
         _end(item, metrics, pb.Reject.REASON_EXPECTED_SEQUENCE, "the mark is elsewhere")
     _ack(settlement, metrics)
-    _count(settlement, metrics)
+    _count(stored, metrics)
 
 
 def _learn(stored: Stored) -> None:
     for item, resolved in zip(stored.settlement.taken, stored.resolved, strict=True):
         for number in item.decoded.runs:
             item.session.learn_run(number, resolved.runs[number])
+        floors = floors_of(item, resolved.runs)
         for number, meter in item.decoded.meters.items():
-            item.session.learn_meter(number, meter.run, resolved.meters[number])
+            item.session.learn_meter(
+                number, meter.run, resolved.meters[number], floors.get(number, 0)
+            )
         for number in item.decoded.run_ends:
             item.session.forget_run(number)
 
@@ -73,12 +80,15 @@ def _ack(settlement: Settlement, metrics: Metrics) -> None:
         metrics.acks.inc()
 
 
-def _count(settlement: Settlement, metrics: Metrics) -> None:
+def _count(stored: Stored, metrics: Metrics) -> None:
+    settlement = stored.settlement
     metrics.batches.inc(len(settlement.taken))
     metrics.records.inc(sum(item.decoded.record_count for item in settlement.taken))
     metrics.replays.inc(len(settlement.replayed))
     metrics.conflicts.inc(len(settlement.conflicting))
     metrics.fenced.inc(len(settlement.fenced))
+    if stored.takeover:
+        _tell_takeover(stored.takeover, metrics)
     for gap in settlement.gaps:
         metrics.gaps.inc(gap.last - gap.first + 1)
         _LOGGER.error(
@@ -105,6 +115,35 @@ def _count(settlement: Settlement, metrics: Metrics) -> None:
                     "records": part.record_count,
                 },
             )
+
+
+def _tell_takeover(takeover: Takeover, metrics: Metrics) -> None:
+    metrics.takeovers.inc(len(takeover.runs) + takeover.has_accounts)
+    _LOGGER.warning(
+        "a node goes on in another stream; what was metered before is not taken again",
+        extra={
+            "action": "take_over",
+            "node": takeover.identity.node,
+            "stream": str(takeover.identity.stream_id),
+            "runs": len(takeover.runs),
+            "first": takeover.runs[0] if takeover.runs else None,
+        },
+    )
+
+
+def _rewind(item: BatchItem, settlement: Settlement, metrics: Metrics) -> None:
+    """Ask for everything from the mark on, once; what was decoded before is no use any more."""
+    session = item.session
+    stream_id = session.identity.stream_id
+    if session.seizures != settlement.seizures[stream_id]:
+        session.rewind(settlement.acked_through[stream_id], settlement.seizures[stream_id])
+        refuse(
+            session,
+            metrics,
+            pb.Reject.REASON_NEED_DEFINITIONS,
+            sequence=session.expected,
+            detail="another stream of this node tells some of it now; define everything again",
+        )
 
 
 def _answer_conflict(item: RepeatItem, metrics: Metrics) -> None:

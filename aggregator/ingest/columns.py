@@ -89,6 +89,22 @@ def columns_of(records: pb.Records) -> Columns:
     )
 
 
+def records_of(columns: Columns) -> pb.Records:
+    """Put columns, one record at least, back on the wire."""
+    base_ms = int(columns.started_at_ms.min())
+    places: list[int] = columns.meter.tolist()
+    return pb.Records(
+        base_ms=base_ms,
+        meter=[columns.numbers[place] for place in places],
+        start_ms=(columns.started_at_ms - base_ms).tolist(),
+        length_ms=columns.length_ms.tolist(),
+        allocated=columns.allocated.tolist(),
+        used=columns.used.tolist(),
+        effective=columns.effective.tolist(),
+        observed_ms=columns.observed_ms.tolist(),
+    )
+
+
 def _number(column: NDArray[np.uint64]) -> tuple[list[int], NDArray[np.intp]]:
     """Give each number once and each record's place; most batches are in order already."""
     if (column[1:] > column[:-1]).all():

@@ -9,7 +9,7 @@ to quarantine.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -20,10 +20,12 @@ from aggregator.clock import Clock, to_ms
 from aggregator.ingest.answer import answer, refuse
 from aggregator.ingest.decode import refuse_whole
 from aggregator.ingest.definition import Fault
+from aggregator.ingest.ownership import ContestedError
 from aggregator.ingest.room import Room
 from aggregator.ingest.settle import BatchItem, Item
 from aggregator.ingest.transaction import Stored, store
 from aggregator.metrics import Metrics
+from aggregator.model import StreamId
 from aggregator.settings import IngestSettings
 from aggregator.store.outage import Outage, meaning
 from aggregator.store.pool import Pool
@@ -108,6 +110,9 @@ class Committer:
             return
         try:
             stored = await self._store(group)
+        except ContestedError as error:
+            for part in _apart(group, error.streams):
+                await self._commit([item for item in part if not item.session.outbox.is_closed])
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             await self._commit_apart(group, error)
         except psycopg.Error as error:
@@ -161,6 +166,13 @@ class Committer:
                     detail=detail,
                 )
                 item.session.outbox.close()
+
+
+def _apart(group: Sequence[Item], streams: Collection[StreamId]) -> Iterable[Sequence[Item]]:
+    """Part a group: what each of these streams brought, and before that all the rest."""
+    yield [item for item in group if item.session.identity.stream_id not in streams]
+    for stream_id in sorted(streams):
+        yield [item for item in group if item.session.identity.stream_id == stream_id]
 
 
 def _weight(item: Item) -> int:

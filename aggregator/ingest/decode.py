@@ -30,6 +30,7 @@ from aggregator.ingest.definition import (
     TimeBounds,
     check_definitions,
 )
+from aggregator.ingest.floors import is_touched
 from aggregator.ingest.quarantine import (
     Faults,
     SetAside,
@@ -52,6 +53,8 @@ class Known:
 
     runs: Mapping[int, KnownRun]
     meters: Mapping[int, MeterId]
+    floors: Mapping[int, int] = field(default_factory=dict[int, int])
+    """From when on what is told of a meter is taken, ms since 1970, where that is not always."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +109,8 @@ def decode(
         meters=meters,
         run_ends=_bad_run_ends(batch, definitions, known, bounds),
     )
-    if faults.reasons and not is_whole and not is_self_contained(batch, columns):
+    is_clean = not faults.reasons and not _is_anothers(batch, columns, known)
+    if not is_clean and not is_whole and not is_self_contained(batch, columns):
         raise NeedDefinitionsError
     ends = {end.run: end.ended_at_ms for end in batch.run_ends if end.run not in faults.run_ends}
     used_runs = {meter.run for meter in definitions.meters.values()} | {*ends}
@@ -138,6 +142,12 @@ def digest_of(batch: pb.Batch) -> bytes:
     if len(batch.digest) == _DIGEST_BYTES:
         return batch.digest
     return hashlib.sha256(batch.SerializeToString(deterministic=True)).digest()
+
+
+def _is_anothers(batch: pb.Batch, columns: Columns, known: Known) -> bool:
+    """Whether something will have to be set aside because another stream told it, or tells it."""
+    ended = [known.runs[end.run] for end in batch.run_ends if end.run in known.runs]
+    return any(run.claim.is_foreign for run in ended) or is_touched(columns, known.floors)
 
 
 def _fault_of_whole(batch: pb.Batch) -> Fault | None:

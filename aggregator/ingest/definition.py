@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TypeAlias, TypeVar
 from uuid import UUID
 
+from aggregator.ingest.claim import OWN, Claim
 from aggregator.model import (
     DEVICE_TYPES,
     NO_USER,
@@ -58,6 +59,8 @@ class Fault(StrEnum):
     OVER_OBSERVED = "over_observed"
     REFUSED_BY_DATABASE = "refused_by_database"
     SEQUENCE_REUSED = "sequence_reused"
+    ALREADY_METERED = "already_metered"
+    """Another stream of the node told it, or tells it now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +114,7 @@ class RunRef:
     run_id: RunId
     key: str
     vc: str
+    claim: Claim = OWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +122,7 @@ class AccountRef:
     """What a later definition needs of a run that is an account of the node."""
 
     account: Account
+    claim: Claim = OWN
 
 
 KnownRun: TypeAlias = RunRef | AccountRef

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -56,6 +56,20 @@ class Welcome:
     identity: Identity
     acked_through: int
     incarnation: str
+    seizures: int
+    """How often other streams took something over from this one."""
+    acked_digest: bytes
+    """Of what is durable as `acked_through`; empty where that was no batch."""
+    is_fresh_spool: bool
+    """The node is known and this stream of it is new."""
+
+
+class _Opened(NamedTuple):
+    epoch: int
+    acked_through: int
+    hello: int
+    seizures: int
+    digest: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +211,9 @@ async def _register(
     """Give the welcome of each caller whose stream is its own."""
     async with connection.transaction(), connection.cursor() as cursor:
         await cursor.execute(_UPSERT_NODES, _node_columns([caller.hello for caller in group]))
-        nodes = {name: NodeId(node_id) for name, node_id in await cursor.fetchall()}
+        found = await cursor.fetchall()
+        nodes = {name: NodeId(node_id) for name, node_id, _ in found}
+        known = {name for name, _, is_known in found if is_known}
         await cursor.execute(
             _OPEN_STREAMS,
             {
@@ -206,7 +222,7 @@ async def _register(
                 "machine_ids": [caller.hello.machine_id for caller in group],
             },
         )
-        opened = {stream_id: (epoch, mark) for stream_id, epoch, mark in await cursor.fetchall()}
+        opened = {StreamId(row[0]): _Opened(*row[1:]) for row in await cursor.fetchall()}
         await cursor.execute(_GET_INCARNATION)
         row = await cursor.fetchone()
         assert row is not None
@@ -214,14 +230,18 @@ async def _register(
         caller.stream_id: Welcome(
             identity=Identity(
                 stream_id=caller.stream_id,
-                epoch=opened[caller.stream_id][0],
+                epoch=opened[caller.stream_id].epoch,
+                hello=opened[caller.stream_id].hello,
                 node_id=nodes[caller.hello.node],
                 node=caller.hello.node,
                 cluster=caller.hello.cluster,
                 address=caller.hello.address,
             ),
-            acked_through=opened[caller.stream_id][1],
+            acked_through=opened[caller.stream_id].acked_through,
             incarnation=row[0],
+            seizures=opened[caller.stream_id].seizures,
+            acked_digest=opened[caller.stream_id].digest or b"",
+            is_fresh_spool=caller.hello.node in known and opened[caller.stream_id].epoch == 1,
         )
         for caller in group
         if caller.stream_id in opened

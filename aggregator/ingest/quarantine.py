@@ -1,9 +1,9 @@
 """Makes what is set aside readable by itself: one reason, with its definitions. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from aggregator.ingest.columns import Columns, Flags
+from aggregator.ingest.columns import Columns, Flags, records_of
 from aggregator.ingest.definition import Fault
 from proto.metering.v1 import metering_pb2 as pb
 
@@ -50,6 +50,31 @@ def set_aside_whole(batch: pb.Batch, reason: Fault) -> SetAside:
         reason=reason,
         record_count=len(batch.records.meter),
         payload=batch.SerializeToString(deterministic=True),
+    )
+
+
+def set_aside_already_metered(
+    batch: pb.Batch, columns: Columns | None, ends: Collection[int]
+) -> SetAside:
+    """Make the Batch of what another stream told or tells: these records and ends of runs."""
+    used: set[int] = set()
+    if columns is not None:
+        places: list[int] = columns.meter.tolist()
+        used = {columns.numbers[place] for place in places}
+    meters = [meter for meter in batch.meters if meter.number in used]
+    runs = {meter.run for meter in meters}.union(ends)
+    part = pb.Batch(
+        sequence=batch.sequence,
+        digest=batch.digest,
+        runs=[run for run in batch.runs if run.number in runs],
+        meters=meters,
+        records=None if columns is None else records_of(columns),
+        run_ends=[end for end in batch.run_ends if end.run in ends],
+    )
+    return SetAside(
+        reason=Fault.ALREADY_METERED,
+        record_count=0 if columns is None else len(columns),
+        payload=part.SerializeToString(deterministic=True),
     )
 
 

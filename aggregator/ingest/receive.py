@@ -99,7 +99,7 @@ class Receiver:
             return None
         session.expected += 1
         session.is_rewinding = False
-        return BatchItem(session=session, decoded=decoded, message=raw)
+        return BatchItem(session=session, decoded=decoded, message=raw, seizures=session.seizures)
 
     def _decode(self, session: Session, batch: pb.Batch) -> Decoded | None:
         try:

@@ -1,9 +1,9 @@
-"""Gives the definitions of a group their rows: users, runs, price classes, meters.
+"""Gives the meters that a group defines their rows, and with them price classes.
 
 Each kind is looked up first; what is missing is inserted in the order of its key and
 looked up again. A repeated definition writes nothing, and one that another aggregator
-is inserting is waited for, not doubled. The accounts of nodes have meters of their own
-(see `accounts`) and no run, user or price class.
+is inserting is waited for, not doubled. Runs have their rows before (see `runs`). The
+accounts of nodes have meters of their own (see `accounts`) and no run, user or price class.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,33 +15,25 @@ from aggregator.ingest.definition import (
     AccountRef,
     KnownRun,
     MeterDefinition,
-    RunDefinition,
     RunRef,
 )
 from aggregator.ingest.session import Identity
 from aggregator.ingest.settle import BatchItem
 from aggregator.model import (
-    NO_USER,
     IngestGroupId,
     MeterId,
     MeterUid,
-    NodeId,
     PriceClassId,
-    RunId,
     bill_id,
     meter_uid,
 )
 from aggregator.store.queries import query
 
-_LIST_RUNS = query("list_runs")
-_INSERT_RUNS = query("insert_runs")
-_UPSERT_USERS = query("upsert_users")
 _LIST_PRICE_CLASSES = query("list_price_classes")
 _INSERT_PRICE_CLASSES = query("insert_price_classes")
 _LIST_METERS = query("list_meters")
 _INSERT_METERS = query("insert_meters")
 
-RunKey = tuple[NodeId, str]
 ClassKey = tuple[str, str | None, str]
 
 
@@ -49,7 +41,7 @@ ClassKey = tuple[str, str | None, str]
 class Resolved:
     """The rows of one batch's definitions, by the node's numbers."""
 
-    runs: dict[int, KnownRun] = field(default_factory=dict[int, KnownRun])
+    runs: Mapping[int, KnownRun]
     meters: dict[int, MeterId] = field(default_factory=dict[int, MeterId])
 
 
@@ -80,23 +72,17 @@ class _NewMeter:
         return (self.definition.type.value, self.definition.model, self.run.vc)
 
 
-async def resolve(
-    cursor: Cursor, items: Sequence[BatchItem], group_id: IngestGroupId
+async def resolve_meters(
+    cursor: Cursor,
+    items: Sequence[BatchItem],
+    runs: Sequence[Mapping[int, KnownRun]],
+    group_id: IngestGroupId,
 ) -> list[Resolved]:
     """Find or make the rows of each item's definitions, in the order of the items.
 
-    `group_id`: the ingest group that brings those that are new.
+    `runs`: of each item (see `runs`). `group_id`: the ingest group that brings what is new.
     """
-    run_ids = await _resolve_runs(
-        cursor,
-        {
-            (item.session.identity.node_id, run.key): (item.session.identity, run)
-            for item in items
-            for run in item.decoded.runs.values()
-            if run.account is None
-        },
-    )
-    resolved = [Resolved(runs=_run_refs(item, run_ids)) for item in items]
+    resolved = [Resolved(runs=each) for each in runs]
     meters = [
         (result, number, new, new.uid)
         for item, result in zip(items, resolved, strict=True)
@@ -107,18 +93,6 @@ async def resolve(
         result.meters[number] = meter_ids[uid]
     await _resolve_account_meters(cursor, items, resolved)
     return resolved
-
-
-def _run_refs(item: BatchItem, run_ids: Mapping[RunKey, RunId]) -> dict[int, KnownRun]:
-    """Refer to every run that the batch defines or uses."""
-    node_id = item.session.identity.node_id
-    defined = {
-        number: AccountRef(account=run.account)
-        if run.account
-        else RunRef(run_id=run_ids[node_id, run.key], key=run.key, vc=run.vc)
-        for number, run in item.decoded.runs.items()
-    }
-    return {**item.decoded.known_runs, **defined}
 
 
 def _new_meters(item: BatchItem, resolved: Resolved) -> Iterable[tuple[int, _NewMeter]]:
@@ -141,69 +115,6 @@ async def _resolve_account_meters(
         meter_ids = await resolve_accounts(cursor, {own for _, _, own in meters})
         for result, number, own in meters:
             result.meters[number] = meter_ids[own]
-
-
-async def _resolve_runs(
-    cursor: Cursor, runs: Mapping[RunKey, tuple[Identity, RunDefinition]]
-) -> Mapping[RunKey, RunId]:
-    found = await _list_runs(cursor, runs)
-    missing = {key: run for key, run in runs.items() if key not in found}
-    if missing:
-        await _upsert_users(cursor, missing.values())
-        await _insert_runs(cursor, missing)
-        found |= await _list_runs(cursor, missing)
-    return found
-
-
-async def _list_runs(cursor: Cursor, keys: Iterable[RunKey]) -> dict[RunKey, RunId]:
-    asked = list(keys)
-    if not asked:
-        return {}
-    await cursor.execute(
-        _LIST_RUNS,
-        {"node_ids": [node_id for node_id, _ in asked], "run_keys": [key for _, key in asked]},
-    )
-    return {(node_id, key): run_id for node_id, key, run_id in await cursor.fetchall()}
-
-
-async def _upsert_users(cursor: Cursor, runs: Iterable[tuple[Identity, RunDefinition]]) -> None:
-    users = {
-        run.user_id: (run.username, identity.cluster)
-        for identity, run in runs
-        if run.user_id != NO_USER
-    }
-    await cursor.execute(
-        _UPSERT_USERS,
-        {
-            "user_ids": list(users),
-            "usernames": [username for username, _ in users.values()],
-            "clusters": [cluster for _, cluster in users.values()],
-        },
-    )
-
-
-async def _insert_runs(
-    cursor: Cursor, missing: Mapping[RunKey, tuple[Identity, RunDefinition]]
-) -> None:
-    runs = [run for _, run in missing.values()]
-    await cursor.execute(
-        _INSERT_RUNS,
-        {
-            "node_ids": [node_id for node_id, _ in missing],
-            "run_keys": [key for _, key in missing],
-            "providers": [run.provider for run in runs],
-            "clusters": [identity.cluster for identity, _ in missing.values()],
-            "job_ids": [run.job_id for run in runs],
-            "job_names": [run.job_name for run in runs],
-            "user_ids": [run.user_id for run in runs],
-            "usernames": [run.username for run in runs],
-            "vcs": [run.vc for run in runs],
-            "projects": [run.project for run in runs],
-            "namespaces": [run.namespace for run in runs],
-            "kinds": [run.kind for run in runs],
-            "started_ats": [from_ms(run.started_at_ms) for run in runs],
-        },
-    )
 
 
 async def _resolve_meters(

@@ -26,6 +26,7 @@ from aggregator.ingest.hello import (
 )
 from aggregator.ingest.receive import Receiver
 from aggregator.ingest.session import Session
+from aggregator.ingest.spools import tell_of_spool
 from aggregator.metrics import Metrics
 from aggregator.settings import GrpcSettings, IngestSettings
 from proto.metering.v1 import metering_pb2 as pb
@@ -157,12 +158,15 @@ class MeteringServicer:
                     acked_through=welcome.acked_through,
                     incarnation=welcome.incarnation,
                     max_message_bytes=self._max_message_bytes,
+                    acked_digest=welcome.acked_digest,
                 )
             ),
         )
+        tell_of_spool(hello, welcome, self._metrics)
         return Session(
             identity=welcome.identity,
             expected=welcome.acked_through + 1,
+            seizures=welcome.seizures,
             peer=context.peer(),
             bearer=bearer,
         )

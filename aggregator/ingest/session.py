@@ -27,6 +27,8 @@ class Identity:
     node: str
     cluster: str
     address: str
+    hello: int = 0
+    """The place of its Hello among those of all streams."""
 
 
 class Outbox:
@@ -92,19 +94,25 @@ class Session:
     runs: dict[int, KnownRun] = field(default_factory=dict)
     meters: dict[int, MeterId] = field(default_factory=dict)
     meters_of: dict[int, set[int]] = field(default_factory=dict)
+    floors: dict[int, int] = field(default_factory=dict)
+    """Of the meters that another stream told before: from when on ours is taken, in ms."""
+    seizures: int = 0
+    """How often other streams took something over from this one, as far as we know."""
 
     @property
     def known(self) -> Known:
         """The numbers that a batch may use without defining them."""
-        return Known(runs=self.runs, meters=self.meters)
+        return Known(runs=self.runs, meters=self.meters, floors=self.floors)
 
     def learn_run(self, number: int, run: KnownRun) -> None:
         """Remember a run, now that it is durable."""
         self.runs[number] = run
 
-    def learn_meter(self, number: int, run: int, meter_id: MeterId) -> None:
+    def learn_meter(self, number: int, run: int, meter_id: MeterId, floor_ms: int = 0) -> None:
         """Remember a meter, now that it is durable."""
         self.meters[number] = meter_id
+        if floor_ms:
+            self.floors[number] = floor_ms
         self.meters_of.setdefault(run, set()).add(number)
 
     def forget_run(self, number: int) -> None:
@@ -112,3 +120,12 @@ class Session:
         self.runs.pop(number, None)
         for meter in self.meters_of.pop(number, ()):
             self.meters.pop(meter, None)
+            self.floors.pop(meter, None)
+
+    def rewind(self, acked_through: int, seizures: int) -> None:
+        """Know nothing any more, and expect what follows the mark with all its definitions."""
+        for known in (self.runs, self.meters, self.meters_of, self.floors):
+            known.clear()
+        self.seizures = seizures
+        self.expected = self.asked_whole = acked_through + 1
+        self.is_rewinding = True

@@ -23,6 +23,8 @@ class BatchItem:
     decoded: Decoded
     message: bytes
     """As it came, should the database refuse it."""
+    seizures: int = 0
+    """Those that its session knew of when it was decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,10 @@ class Mark:
 
     epoch: int
     acked_through: int
+    seizures: int = 0
+    """How often something of it went on in another stream."""
+    forgotten_through: int = 0
+    """Digests up to here are deleted: what was durable cannot be told from a conflict."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,6 +80,10 @@ class Settlement:
     fenced: list[Item] = field(default_factory=list[Item])
     forgotten: list[Item] = field(default_factory=list[Item])
     """The database was emptied or replaced since the Hello: it has no such stream."""
+    outdated: list[BatchItem] = field(default_factory=list[BatchItem])
+    """Decoded with knowledge of what is another stream's by now."""
+    seizures: dict[StreamId, int] = field(default_factory=dict[StreamId, int])
+    """What the sessions of the outdated are to know."""
     astray: list[Item] = field(default_factory=list[Item])
     """Not the next sequence, though it was when it was received: the connection is lost."""
     answered: list[Item] = field(default_factory=list[Item])
@@ -111,16 +121,19 @@ def settle(
             result.fenced.append(item)
         else:
             result.acked_through.setdefault(stream_id, mark.acked_through)
-            _settle_one(item, result, seen)
+            _settle_one(item, mark, result, seen)
     return result
 
 
-def _settle_one(item: Item, result: Settlement, seen: dict[SequenceKey, bytes]) -> None:
+def _settle_one(item: Item, mark: Mark, result: Settlement, seen: dict[SequenceKey, bytes]) -> None:
     match item:
+        case BatchItem() if item.seizures != mark.seizures:
+            result.outdated.append(item)
+            result.seizures[item.session.identity.stream_id] = mark.seizures
         case BatchItem():
             _settle_batch(item, result, seen)
         case RepeatItem():
-            _settle_repeat(item, result, seen)
+            _settle_repeat(item, mark, result, seen)
         case GapItem():
             _settle_gap(item, result)
         case PulseItem():
@@ -138,13 +151,17 @@ def _settle_batch(item: BatchItem, result: Settlement, seen: dict[SequenceKey, b
     seen[stream_id, sequence] = item.decoded.digest
 
 
-def _settle_repeat(item: RepeatItem, result: Settlement, seen: Mapping[SequenceKey, bytes]) -> None:
+def _settle_repeat(
+    item: RepeatItem, mark: Mark, result: Settlement, seen: Mapping[SequenceKey, bytes]
+) -> None:
     stream_id, sequence = item.session.identity.stream_id, item.decoded.sequence
     if sequence > result.acked_through[stream_id]:
         result.astray.append(item)
         return
     result.answered.append(item)
-    if seen.get((stream_id, sequence)) == item.decoded.digest:
+    digest = seen.get((stream_id, sequence))
+    is_forgotten = digest is None and sequence <= mark.forgotten_through
+    if is_forgotten or digest == item.decoded.digest:
         result.replayed.append(item)
     else:
         result.conflicting.append(item)

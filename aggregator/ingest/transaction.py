@@ -13,10 +13,12 @@ from psycopg.rows import TupleRow
 
 from aggregator.clock import from_ms
 from aggregator.ingest.accounts import Cursor
+from aggregator.ingest.barred import without_barred
 from aggregator.ingest.columns import Int64s
 from aggregator.ingest.copybuffer import CopyBuffer
-from aggregator.ingest.definition import RunRef
-from aggregator.ingest.resolve import Resolved, resolve
+from aggregator.ingest.definition import KnownRun, RunRef
+from aggregator.ingest.resolve import Resolved, resolve_meters
+from aggregator.ingest.runs import Takeover, resolve_runs
 from aggregator.ingest.settle import (
     BatchItem,
     Item,
@@ -49,6 +51,7 @@ class Stored:
     settlement: Settlement
     resolved: Sequence[Resolved]
     """For each item taken."""
+    takeover: Takeover | None = None
 
 
 async def store(
@@ -58,25 +61,38 @@ async def store(
 
     Records that end after `now_ms` go into an ingest group of their own: the rater waits
     for its last record's end, and one node's fast clock must not keep the others waiting.
+    Raises `ContestedError`: nothing is stored, and what its streams bring is to come alone.
     """
     async with connection.transaction(), connection.cursor() as cursor:
         marks = await _lock_streams(cursor, items)
         digests = await _list_digests(cursor, repeats(items))
         settlement = settle(items, marks, digests)
-        resolved = await _store_batches(cursor, settlement.taken, now_ms)
+        runs = await resolve_runs(cursor, settlement.taken)
+        settlement.taken = [
+            without_barred(item, own)
+            for item, own in zip(settlement.taken, runs.of_items, strict=True)
+        ]
+        resolved = await _store_batches(cursor, settlement.taken, runs.of_items, now_ms)
         await _insert_quarantine(cursor, [*settlement.taken, *settlement.conflicting])
         await _insert_gaps(cursor, settlement)
         await _move_marks(cursor, settlement)
         await _touch_nodes(cursor, items)
-    return Stored(settlement=settlement, resolved=resolved)
+    return Stored(settlement=settlement, resolved=resolved, takeover=runs.takeover)
 
 
 async def _lock_streams(cursor: Cursor, items: Iterable[Item]) -> Mapping[StreamId, Mark]:
     ids = {item.session.identity.stream_id for item in items}
     await cursor.execute(_LOCK_STREAMS, {"stream_ids": list(ids)})
     return {
-        StreamId(stream_id): Mark(epoch=epoch, acked_through=acked_through)
-        for stream_id, epoch, acked_through in await cursor.fetchall()
+        StreamId(stream_id): Mark(
+            epoch=epoch,
+            acked_through=acked_through,
+            seizures=seizures,
+            forgotten_through=forgotten_through,
+        )
+        for stream_id, epoch, acked_through, _, seizures, forgotten_through in (
+            await cursor.fetchall()
+        )
     }
 
 
@@ -99,12 +115,15 @@ async def _list_digests(
 
 
 async def _store_batches(
-    cursor: Cursor, taken: Sequence[BatchItem], now_ms: int
+    cursor: Cursor,
+    taken: Sequence[BatchItem],
+    runs: Sequence[Mapping[int, KnownRun]],
+    now_ms: int,
 ) -> Sequence[Resolved]:
     if not taken:
         return []
     groups, defining = await _insert_groups(cursor, taken, now_ms)
-    resolved = await resolve(cursor, taken, defining)
+    resolved = await resolve_meters(cursor, taken, runs, defining)
     await _insert_batches(cursor, taken, groups)
     await _copy_usage(cursor, taken, groups, resolved)
     await _end_runs(cursor, taken, groups, resolved)
@@ -203,7 +222,7 @@ async def _end_runs(
     resolved: Sequence[Resolved],
 ) -> None:
     ends = {
-        run.run_id: (from_ms(ended_at_ms), group_id)
+        run.run_id: (from_ms(max(ended_at_ms, run.claim.highest_ms)), group_id)
         for item, group_id, result in zip(taken, groups, resolved, strict=True)
         for number, ended_at_ms in item.decoded.run_ends.items()
         if isinstance(run := result.runs[number], RunRef)  # an account has no end

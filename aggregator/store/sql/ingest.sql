@@ -24,27 +24,34 @@ SET cluster = excluded.cluster, address = excluded.address, boot_id = excluded.b
     machine_id = excluded.machine_id, agent_version = excluded.agent_version,
     cpu_m = excluded.cpu_m, mem_kib = excluded.mem_kib, cpu_model = excluded.cpu_model,
     devices = excluded.devices, last_seen_at = excluded.last_seen_at
-RETURNING name, node_id;
+RETURNING name, node_id, first_seen_at < now();
 
 -- name: open_streams
 -- The epoch fences older connections. No row: the stream is another node's or machine's.
-INSERT INTO stream (stream_id, node_id, machine_id, epoch, acked_through,
-                    created_at, connected_at)
-SELECT stream_id, node_id, machine_id, 1, 0, now(), now()
-FROM unnest(%(stream_ids)s::uuid[], %(node_ids)s::bigint[], %(machine_ids)s::text[])
-    AS said (stream_id, node_id, machine_id)
-ORDER BY stream_id
-ON CONFLICT (stream_id) DO UPDATE
-SET epoch = stream.epoch + 1, connected_at = excluded.connected_at,
-    machine_id = CASE stream.machine_id WHEN '' THEN excluded.machine_id
-                                        ELSE stream.machine_id END
-WHERE stream.node_id = excluded.node_id
-  AND (stream.machine_id = excluded.machine_id
-       OR '' IN (stream.machine_id, excluded.machine_id))
-RETURNING stream_id, epoch, acked_through;
+-- The digest of the mark shows an agent whether its spool went on as another one did.
+WITH opened AS (
+    INSERT INTO stream (stream_id, node_id, machine_id, epoch, acked_through, hello,
+                        created_at, connected_at)
+    SELECT stream_id, node_id, machine_id, 1, 0, nextval('stream_hello_seq'), now(), now()
+    FROM unnest(%(stream_ids)s::uuid[], %(node_ids)s::bigint[], %(machine_ids)s::text[])
+        AS said (stream_id, node_id, machine_id)
+    ORDER BY stream_id
+    ON CONFLICT (stream_id) DO UPDATE
+    SET epoch = stream.epoch + 1, connected_at = excluded.connected_at, hello = excluded.hello,
+        machine_id = CASE stream.machine_id WHEN '' THEN excluded.machine_id
+                                            ELSE stream.machine_id END
+    WHERE stream.node_id = excluded.node_id
+      AND (stream.machine_id = excluded.machine_id
+           OR '' IN (stream.machine_id, excluded.machine_id))
+    RETURNING stream_id, epoch, acked_through, hello, seizures
+)
+SELECT opened.stream_id, opened.epoch, opened.acked_through, opened.hello, opened.seizures,
+       batch.digest
+FROM opened
+LEFT JOIN batch ON batch.stream_id = opened.stream_id AND batch.sequence = opened.acked_through;
 
 -- name: lock_streams
-SELECT stream_id, epoch, acked_through
+SELECT stream_id, epoch, acked_through, hello, seizures, forgotten_through
 FROM stream
 WHERE stream_id = ANY (%(stream_ids)s::uuid[])
 ORDER BY stream_id
@@ -174,7 +181,7 @@ COPY usage (meter_id, started_at, ended_at, allocated, used, effective, observed
 FROM STDIN (FORMAT BINARY);
 
 -- name: end_runs
--- The first end that was said stays.
+-- The first end that was said stays, unless the run goes on in another stream.
 UPDATE run
 SET ended_at = greatest(said.ended_at, run.started_at), ended_group_id = said.group_id
 FROM unnest(%(run_ids)s::bigint[], %(ended_ats)s::timestamptz[], %(ingest_group_ids)s::bigint[])

@@ -93,16 +93,17 @@ metered AS MATERIALIZED (
 ),
 accounted AS (
     INSERT INTO node_account AS kept (
-        hour, meter_id, allocated, used, effective, length_ms, observed_ms
+        hour, meter_id, ended_at, allocated, used, effective, length_ms, observed_ms
     )
     SELECT
-        hour, meter_id, sum(allocated), sum(used), sum(effective), sum(length_ms),
-        sum(observed_ms)
+        hour, meter_id, max(ended_at), sum(allocated), sum(used), sum(effective),
+        sum(length_ms), sum(observed_ms)
     FROM used
     WHERE meter_id < 0 AND hour >= (SELECT until FROM closed)
     GROUP BY meter_id, hour
     ORDER BY meter_id, hour
     ON CONFLICT (meter_id, hour) DO UPDATE SET
+        ended_at = greatest(kept.ended_at, excluded.ended_at),
         allocated = kept.allocated + excluded.allocated,
         used = kept.used + excluded.used,
         effective = kept.effective + excluded.effective,

@@ -78,16 +78,18 @@ class Device(_message.Message):
     def __init__(self, type: _Optional[str] = ..., id: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("epoch", "acked_through", "incarnation", "max_message_bytes")
+    __slots__ = ("epoch", "acked_through", "incarnation", "max_message_bytes", "acked_digest")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ACKED_THROUGH_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ACKED_DIGEST_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     acked_through: int
     incarnation: str
     max_message_bytes: int
-    def __init__(self, epoch: _Optional[int] = ..., acked_through: _Optional[int] = ..., incarnation: _Optional[str] = ..., max_message_bytes: _Optional[int] = ...) -> None: ...
+    acked_digest: bytes
+    def __init__(self, epoch: _Optional[int] = ..., acked_through: _Optional[int] = ..., incarnation: _Optional[str] = ..., max_message_bytes: _Optional[int] = ..., acked_digest: _Optional[bytes] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ()

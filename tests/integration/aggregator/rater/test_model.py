@@ -186,7 +186,8 @@ async def test_the_rater_and_the_model_give_the_same_bills(
 def _forget(database: psycopg.Connection[TupleRow]) -> None:
     database.execute(
         "TRUNCATE usage, charge, bill, meter, price_class, run, node, node_meter, "
-        "node_account, ingest_group, ratio, method, stream, batch, stream_gap, quarantine "
+        "node_account, ingest_group, ratio, method, stream, batch, stream_gap, quarantine, "
+        "claim, claim_floor "
         "RESTART IDENTITY"
     )
 

@@ -66,6 +66,26 @@ def test_a_sequence_that_skips_is_not_taken() -> None:
     assert result.moved == set()
 
 
+def test_what_was_decoded_before_a_takeover_is_asked_for_again() -> None:
+    """Its session knew of less than what went on in another stream; the mark stays."""
+    own = session()
+    items: list[Item] = [batch(own, 3), batch(own, 4)]
+    result = settle(items, {STREAM: Mark(epoch=1, acked_through=2, seizures=1)}, {})
+    assert result.outdated == items
+    assert result.acked_through == {STREAM: 2}
+    assert result.seizures == {STREAM: 1}
+    assert result.moved == set()
+
+
+def test_a_repeat_whose_digest_was_deleted_is_acked() -> None:
+    """So old a sequence is no conflict because nobody knows any more; a younger one is."""
+    own = session()
+    old: list[Item] = [repeat(own, 3), repeat(own, 4)]
+    result = settle(old, {STREAM: Mark(epoch=1, acked_through=9, forgotten_through=3)}, {})
+    assert result.replayed == old[:1]
+    assert result.conflicting == old[1:]
+
+
 def test_an_older_connection_is_fenced() -> None:
     """Whatever it sends."""
     old = session(epoch=1)

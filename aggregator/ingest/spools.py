@@ -1,0 +1,35 @@
+"""Tells operators what they should know of the spool that an agent comes with."""
+
+import logging
+from typing import Final
+
+from aggregator.ingest.hello import Welcome
+from aggregator.metrics import Metrics
+from proto.metering.v1 import metering_pb2 as pb
+
+_LOGGER: Final = logging.getLogger(__name__)
+
+
+def tell_of_spool(hello: pb.Hello, welcome: Welcome, metrics: Metrics) -> None:
+    """Log and count a new spool of a known node, and one that is behind what is durable of it."""
+    extra = {
+        "node": welcome.identity.node,
+        "stream": str(welcome.identity.stream_id),
+        "machine": hello.machine_id,
+    }
+    if welcome.is_fresh_spool:
+        metrics.fresh_spools.inc()
+        _LOGGER.warning(
+            "a known node comes with a new spool", extra={"action": "new_spool", **extra}
+        )
+    if hello.last_sequence < welcome.acked_through:
+        metrics.stale_spools.inc()
+        _LOGGER.error(
+            "a spool is behind what is durable: it is a copy, or was rolled back",
+            extra={
+                "action": "stale_spool",
+                "last_sequence": hello.last_sequence,
+                "acked_through": welcome.acked_through,
+                **extra,
+            },
+        )
