@@ -1,125 +1,135 @@
 """Price lists as files, in and out.
 
-CSV with the header `key,value` or `key,value,per`; or JSON, an object of values by key.
-Reading is the inverse of writing. A fault names its line and column, and nothing of a
-list with a fault is used.
+CSV with the header `key,value`, and where wanted `per`, `from` and `to`; or YAML or JSON, an
+object of values by key, in which a value may also be an object of those fields, or a list
+of such. Reading is the inverse of writing. A fault names its line and column, and nothing
+of a list with a fault is used.
 """
 
-import csv
-import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
-from enum import StrEnum
+from itertools import groupby, pairwise
 
-from aggregator.admin.client import Number
+from aggregator.admin import pricelist_csv, pricelist_json, pricelist_yaml
+from aggregator.admin.client import Json, Number
 from aggregator.admin.errors import UsageError
-from aggregator.admin.output import csv_text, json_text, unguarded
+from aggregator.admin.pricelist_entry import Entry, Kind
 from aggregator.admin.prices import PriceWordsError, to_value
+from aggregator.admin.times import TimeWordsError, minute, wire_text
 from aggregator.rating.money import plain
 from aggregator.rating.ratio import why_unstorable
 
+MAX_PRICES = 10_000
+"""In one list, as the aggregator takes it."""
 
-class Kind(StrEnum):
-    """How a price list is written."""
-
-    CSV = "csv"
-    JSON = "json"
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_READERS = {
+    Kind.CSV: pricelist_csv.read,
+    Kind.JSON: pricelist_json.read,
+    Kind.YAML: pricelist_yaml.read,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    """A line of a price list, not yet understood."""
+class Price:
+    """A price per API unit-hour over [start, end); None: as soon as may be, without end."""
 
-    where: str
     key: str
-    value: str
-    per: str | None = None
+    value: Decimal
+    start: datetime | None = None
+    end: datetime | None = None
+
+    @property
+    def is_ranged(self) -> bool:
+        """Whether it says when it holds."""
+        return self.start is not None or self.end is not None
 
 
-_COLUMNS = {"key", "value", "per"}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """A price and where it stands."""
+
+    price: Price
+    entry: Entry
 
 
 def kind_of(name: str) -> Kind:
     """The kind that a file's name tells; CSV if it tells none."""
-    return Kind.JSON if name.lower().endswith(".json") else Kind.CSV
+    ending = name.lower().rpartition(".")[2] if "." in name else ""
+    return {"json": Kind.JSON, "yaml": Kind.YAML, "yml": Kind.YAML}.get(ending, Kind.CSV)
 
 
-def write(prices: Mapping[str, Decimal], kind: Kind) -> str:
-    """A price list as text, by key."""
+def write(prices: Sequence[Price], kind: Kind) -> str:
+    """A price list as text, by key and start."""
     if kind is Kind.CSV:
-        return csv_text(["key", "value"], ([k, Number(plain(v))] for k, v in prices.items()))
-    return json_text({k: Number(plain(v)) for k, v in prices.items()}, indent="\n") + "\n"
+        return pricelist_csv.write([_fields(price) for price in prices])
+    by_key: dict[str, Json] = {}
+    for key, group in groupby(prices, key=lambda price: price.key):
+        shown: list[Json] = [_shown(price) for price in group]
+        by_key[key] = shown[0] if len(shown) == 1 else shown
+    return pricelist_json.write(by_key) if kind is Kind.JSON else pricelist_yaml.write(by_key)
 
 
-def read(text: str, kind: Kind, name: str) -> Mapping[str, Decimal]:
-    """The prices of a text; UsageError names the first fault's place."""
-    entries = _csv_entries(text, name) if kind is Kind.CSV else _json_entries(text, name)
-    prices: dict[str, Decimal] = {}
-    for entry in entries:
-        if entry.key in prices:
-            raise UsageError(f"{entry.where}, column key: {entry.key!r} is given twice")
-        if reason := why_unstorable(entry.key):
-            raise UsageError(f"{entry.where}, column key: {reason}")
-        try:
-            prices[entry.key] = to_value(entry.key, entry.value, entry.per)
-        except PriceWordsError as error:
-            raise UsageError(f"{entry.where}, column {error.column}: {error}") from error
-    return prices
+def read(text: str, kind: Kind, name: str) -> Sequence[Price]:
+    """The prices of a text, by key and start; UsageError names the first fault's place."""
+    found: dict[str, list[_Read]] = {}
+    for count, entry in enumerate(_READERS[kind](text, name)):
+        if count >= MAX_PRICES:
+            raise UsageError(
+                f"{name}: holds more than {MAX_PRICES} prices; split it into several lists"
+            )
+        found.setdefault(entry.key, []).append(_Read(price=_price(entry), entry=entry))
+    return [each.price for key in sorted(found) for each in _apart(found[key])]
 
 
-def _csv_entries(text: str, name: str) -> Iterable[_Entry]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _price(entry: Entry) -> Price:
+    if reason := why_unstorable(entry.key):
+        raise entry.fault("key", reason)
     try:
-        header = [title.strip() for title in next(reader, ())]
-        _check_header(header, name)
-        for row in reader:
-            if row:
-                yield _csv_entry(header, row, f"{name}, line {reader.line_num}")
-    except csv.Error as error:
-        raise UsageError(f"{name}, line {reader.line_num}: {error}") from error
+        value = to_value(entry.key, entry.fields.get("value", ""), entry.fields.get("per"))
+    except PriceWordsError as error:
+        raise entry.fault(error.column, str(error)) from error
+    price = Price(key=entry.key, value=value, start=_time(entry, "from"), end=_time(entry, "to"))
+    if price.start and price.end and price.end <= price.start:
+        raise entry.fault("to", "must be after `from`")
+    return price
 
 
-def _check_header(header: Sequence[str], name: str) -> None:
-    found = set(header)
-    if len(found) != len(header) or not {"key", "value"} <= found <= _COLUMNS:
-        raise UsageError(f"{name}, line 1: the header must be key,value or key,value,per")
-
-
-def _csv_entry(header: Sequence[str], row: Sequence[str], where: str) -> _Entry:
-    if len(row) != len(header):
-        raise UsageError(f"{where}: has {len(row)} columns, the header has {len(header)}")
-    fields = dict(zip(header, row, strict=True))
-    return _Entry(
-        where=where,
-        key=unguarded(fields["key"]),
-        value=fields["value"].strip(),
-        per=fields.get("per", "").strip() or None,
-    )
-
-
-def _json_entries(text: str, name: str) -> Iterable[_Entry]:
+def _time(entry: Entry, column: str) -> datetime | None:
+    text = entry.fields.get(column)
     try:
-        prices: object = json.loads(
-            text, parse_float=Number, parse_int=Number, object_pairs_hook=_Pairs
-        )
-    except json.JSONDecodeError as error:
-        place = f"{name}, line {error.lineno}, column {error.colno}"
-        raise UsageError(f"{place}: {error.msg}") from error
-    except RecursionError as error:
-        raise UsageError(f"{name}: is nested too deeply") from error
-    if not isinstance(prices, _Pairs):
-        raise UsageError(f'{name}: must be an object like {{"cpu": 0.25, "gpu": 2}}')
-    for key, value in prices.pairs:
-        where = f"{name}, key {key!r}"
-        if not isinstance(value, str):
-            raise UsageError(f"{where}: the value must be a number")
-        yield _Entry(where=where, key=key, value=value)
+        return minute(text) if text else None
+    except TimeWordsError as error:
+        raise entry.fault(column, str(error)) from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Pairs:
-    """A JSON object that still knows a key that came twice."""
+def _apart(of_key: Sequence[_Read]) -> Iterable[_Read]:
+    """The prices of one key by start; UsageError for two that claim the same time."""
+    ordered = sorted(of_key, key=lambda each: each.price.start or _FIRST)
+    for one, other in pairwise(ordered):
+        place = one.entry.place("key")
+        if one.price.start == other.price.start:
+            raise other.entry.fault("key", f"{other.price.key!r} is given twice, also in {place}")
+        if one.price.end and other.price.start and other.price.start < one.price.end:
+            raise other.entry.fault(
+                "from", f"overlaps the range that ends {wire_text(one.price.end)}, in {place}"
+            )
+    return ordered
 
-    pairs: list[tuple[str, object]]
+
+def _fields(price: Price) -> Mapping[str, Json]:
+    """Only what is said."""
+    said: dict[str, Json] = {"key": price.key, "value": Number(plain(price.value))}
+    if price.start:
+        said["from"] = wire_text(price.start)
+    if price.end:
+        said["to"] = wire_text(price.end)
+    return said
+
+
+def _shown(price: Price) -> Json:
+    """A bare number unless there is more to say."""
+    fields = {name: value for name, value in _fields(price).items() if name != "key"}
+    return fields if price.is_ranged else fields["value"]

@@ -1,30 +1,40 @@
 """`nodemeter ratios export|import`: all prices at once, as a file."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aggregator.admin import pricelist
-from aggregator.admin.client import Client, Record, records
-from aggregator.admin.errors import AdminError, UsageError
+from aggregator.admin.client import Client, Json, Record, records
+from aggregator.admin.errors import AdminError
+from aggregator.admin.files import text_of, write_text
 from aggregator.admin.output import Format, note
-from aggregator.admin.ratio_rows import BASE, declared_prices, show_changes
+from aggregator.admin.pricelist import Price
+from aggregator.admin.pricelist_entry import Kind
+from aggregator.admin.ratio_rows import BASE, scheduled_prices, show_changes
 from aggregator.admin.session import Reason, Yes, confirmed, examples, session_of
+from aggregator.admin.times import minute, wire_text
 from aggregator.rating.money import plain
 
 app = typer.Typer()
 
-_KINDS = {Format.CSV: pricelist.Kind.CSV, Format.JSON: pricelist.Kind.JSON}
+_KINDS = {Format.CSV: Kind.CSV, Format.JSON: Kind.JSON}
+
+KindOption = Annotated[
+    Kind | None, typer.Option("--format", help="If the file's name does not tell")
+]
 
 
 @app.command(
     "export",
     epilog=examples(
         "nodemeter ratios export prices.csv",
+        "nodemeter ratios export prices.yaml",
         "nodemeter ratios export --output json | jq .",
     ),
 )
@@ -32,33 +42,30 @@ def export_ratios(
     context: typer.Context,
     *,
     file: Annotated[
-        str, typer.Argument(help="Where to; - is standard output. NAME.json is written as JSON")
+        str,
+        typer.Argument(
+            help="Where to; - is standard output. NAME.json and NAME.yaml are written as that"
+        ),
     ] = "-",
-    kind: Annotated[
-        pricelist.Kind | None, typer.Option("--format", help="If the file's name does not tell")
-    ] = None,
+    kind: KindOption = None,
 ) -> None:
-    """Write a list that `import` takes: as CSV, or with --output json as JSON."""
+    """Write the list of all prices, scheduled ones too, as `import` takes it.
+
+    As CSV, YAML or JSON.
+    """
     session = session_of(context)
-    prices = {
-        str(each["key"]): Decimal(str(each["value"])) for each in declared_prices(session.client)
-    }
+    prices = [_price(each) for each in scheduled_prices(session.client)]
     text = pricelist.write(prices, kind or _KINDS.get(session.output) or pricelist.kind_of(file))
-    if file == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(file).write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise AdminError(f"{file} cannot be written: {error.strerror}") from error
-    note(f"{len(prices)} prices written to {file}")
+    write_text(file, text)
+    if file != "-":
+        note(f"{len(prices)} prices written to {file}")
 
 
 @app.command(
     "import",
     epilog=examples(
         "nodemeter ratios import prices.csv --dry-run",
-        'nodemeter ratios import prices.csv --reason "price list 2027"',
+        'nodemeter ratios import prices.yaml --reason "price list 2027"',
         "nodemeter ratios import prices.json --replace --yes",
     ),
 )
@@ -72,22 +79,26 @@ def import_ratios(
     replace: Annotated[
         bool, typer.Option("--replace", help="Also delete every key that is not in the list")
     ] = False,
-    kind: Annotated[
-        pricelist.Kind | None, typer.Option("--format", help="If the file's name does not tell")
-    ] = None,
+    retroactive: Annotated[
+        bool, typer.Option("--retroactive", help="Ranges may begin in the past, on whole hours")
+    ] = False,
+    kind: KindOption = None,
     reason: Reason = None,
     yes: Yes = False,
 ) -> None:
     """Set all prices of a list, or none.
 
-    The difference is shown first; on a terminal you are asked before it is applied.
+    The difference is shown first; on a terminal you are asked before it is applied. If
+    somebody changes a price in between, nothing is applied.
 
-    CSV: the header key,value or key,value,per, where per is core-hour, GiB-hour or
-    device-hour. JSON: an object like {"cpu": 0.00003, "gpu:NVIDIA H200": 3.1}.
+    CSV: the header key,value and, where wanted, per (core-hour, GiB-hour, device-hour), from
+    and to (2026-12-01T00:00:00Z). YAML, JSON: an object like {cpu: 0.00003, gpu: 3.1}, where
+    a value may be {value: 0.03, per: core-hour, from: ...}, or a list of those.
     """
     session = session_of(context)
-    prices = pricelist.read(_text_of(file), kind or pricelist.kind_of(file), file)
-    trial = _import(session.client, prices, reason, replaces_all=replace, is_dry_run=True)
+    prices = pricelist.read(text_of(file), kind or pricelist.kind_of(file), file)
+    form = _Form(prices=prices, replaces_all=replace, is_retroactive=retroactive, reason=reason)
+    trial, state = _import(session.client, form, is_dry_run=True)
     changing = [change for change in trial if change["action"] != "keep"]
     if dry_run or not changing:
         show_changes(trial, session.output)
@@ -97,32 +108,54 @@ def import_ratios(
         show_changes(changing, Format.TABLE)
         if not confirmed(f"Apply {len(changing)} changes?", is_agreed=False):
             raise AdminError("nothing was changed")
-    done = _import(session.client, prices, reason, replaces_all=replace, is_dry_run=False)
+    done, _ = _import(session.client, form, is_dry_run=False, state=state)
     show_changes(done, session.output)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Form:
+    """What is to be imported."""
+
+    prices: Sequence[Price]
+    replaces_all: bool
+    is_retroactive: bool
+    reason: str | None
+
+
 def _import(
-    client: Client,
-    prices: Mapping[str, Decimal],
-    reason: str | None,
-    *,
-    replaces_all: bool,
-    is_dry_run: bool,
-) -> list[Record]:
+    client: Client, form: _Form, *, is_dry_run: bool, state: str | None = None
+) -> tuple[list[Record], str | None]:
+    """The differences, and the state of the prices that they start from."""
     body = {
-        "ratios": {key: plain(value) for key, value in prices.items()},
-        "replacesAll": replaces_all,
+        "ratios": {each.key: plain(each.value) for each in form.prices if not each.is_ranged},
+        "scheduled": [_ranged(each) for each in form.prices if each.is_ranged],
+        "replacesAll": form.replaces_all,
+        "isRetroactive": form.is_retroactive,
         "isDryRun": is_dry_run,
-        "reason": reason,
+        "ifMatch": state,
+        "reason": form.reason,
     }
-    return records(client.post(f"{BASE}/import", body).body)
+    answer = client.post(f"{BASE}/import", body)
+    return records(answer.body), answer.headers.get("ETag")
 
 
-def _text_of(file: str) -> str:
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is not UTF-8 text") from error
+def _ranged(price: Price) -> Record:
+    return {
+        "key": price.key,
+        "value": plain(price.value),
+        "startsAt": wire_text(price.start) if price.start else None,
+        "endsAt": wire_text(price.end) if price.end else None,
+    }
+
+
+def _price(listed: Record) -> Price:
+    return Price(
+        key=str(listed["key"]),
+        value=Decimal(str(listed["value"])),
+        start=_instant(listed["startsAt"]),
+        end=_instant(listed["endsAt"]),
+    )
+
+
+def _instant(text: Json) -> datetime | None:
+    return minute(text) if isinstance(text, str) else None

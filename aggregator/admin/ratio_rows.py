@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import zip_longest
 
 from aggregator.admin.client import Client, Json, Number, Record
 from aggregator.admin.output import Column, Format, note, show
@@ -21,6 +22,7 @@ CHANGES = (
     Column(title="OLD", field="old", is_number=True, is_exact=True),
     Column(title="NEW", field="new", is_number=True, is_exact=True),
     Column(title="FROM", field="effectiveAt"),
+    Column(title="UNTIL", field="effectiveUntil"),
 )
 HISTORY = (
     Column(title="KEY", field="key"),
@@ -41,9 +43,23 @@ FINDINGS = (
 )
 
 
-def declared_prices(client: Client) -> list[Record]:
-    """The prices in force, or from the next minute on, exactly."""
-    return client.get_list(BASE)
+def scheduled_prices(client: Client) -> list[Record]:
+    """The prices in force, from the next minute on, or later, exactly, by key and start.
+
+    An end at which another price begins is that one's start, and not said again; what holds
+    from the next minute on holds as soon as may be.
+    """
+    listed = client.get_list(BASE, scheduled="true")
+    found: list[Record] = []
+    for each, follower in zip_longest(listed, listed[1:]):
+        is_followed = (
+            follower is not None
+            and follower["key"] == each["key"]
+            and follower["startsAt"] == each["endsAt"]
+        )
+        start = each["startsAt"] if each["isScheduled"] else None
+        found.append(each | {"startsAt": start, "endsAt": None if is_followed else each["endsAt"]})
+    return found
 
 
 def said_row(ratio: Record, per: str | None) -> Record:
@@ -54,15 +70,20 @@ def said_row(ratio: Record, per: str | None) -> Record:
 
 
 def show_prices(rows: Sequence[Record], how: Format) -> None:
-    """Print declared prices; a table says which of them only begin."""
+    """Print declared prices; a table says which of them only begin, or end."""
     if how is Format.TABLE:
-        rows = [{**row, "inForce": _in_force(row["startsAt"])} for row in rows]
+        rows = [{**row, "inForce": _in_force(row)} for row in rows]
     show(rows, PRICES, how)
 
 
-def _in_force(starts_at: Json) -> Json:
+def _in_force(row: Record) -> Json:
     """Since when is the history's to say; a start that is yet to come is UTC."""
-    return True if starts_at is None else f"from {str(starts_at)[11:16]} UTC"
+    start, end = row["startsAt"], row["endsAt"]
+    if start is None:
+        return True if end is None else f"until {end}"
+    if row["isScheduled"]:
+        return f"from {start}" if end is None else f"from {start} until {end}"
+    return f"from {str(start)[11:16]} UTC"
 
 
 def show_changes(changes: Sequence[Record], how: Format) -> None:

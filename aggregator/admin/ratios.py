@@ -13,7 +13,6 @@ from aggregator.admin.ratio_rows import (
     BASE,
     FINDINGS,
     HISTORY,
-    declared_prices,
     idle_row,
     said_row,
     shadow_row,
@@ -44,14 +43,23 @@ PerUnit = Annotated[
     epilog=examples(
         "nodemeter ratios list",
         "nodemeter ratios list --per core-hour",
+        "nodemeter ratios list --scheduled",
         "nodemeter ratios list --output json",
     ),
 )
-def list_ratios(context: typer.Context, *, per: PerUnit = None) -> None:
+def list_ratios(
+    context: typer.Context,
+    *,
+    per: PerUnit = None,
+    scheduled: Annotated[
+        bool, typer.Option("--scheduled", help="Also those that begin later")
+    ] = False,
+) -> None:
     """Show the prices in force, and those that begin with the next minute."""
     check_per(per)
     session = session_of(context)
-    rows = [said_row(each, per) for each in declared_prices(session.client)]
+    asked = "true" if scheduled else None
+    rows = [said_row(each, per) for each in session.client.get_list(BASE, scheduled=asked)]
     show_prices(rows, session.output)
 
 
@@ -62,6 +70,8 @@ def list_ratios(context: typer.Context, *, per: PerUnit = None) -> None:
         "nodemeter ratios set cpu 0.03 --per core-hour",
         'nodemeter ratios set mem 0.004 --per GiB-hour --reason "contract 17"',
         "nodemeter ratios set 'gpu:NVIDIA H200@vc1' 3.1 --from 2027-01-01T00:00:00Z",
+        "nodemeter ratios set gpu 1 --from 2026-12-24T00:00:00Z --to 2026-12-27T00:00:00Z",
+        "nodemeter ratios set npu 1.5 --from 2026-11-01T00:00:00Z --retroactive",
     ),
     context_settings={"ignore_unknown_options": True},
 )
@@ -75,12 +85,22 @@ def set_ratio(
         str | None,
         typer.Option("--from", metavar="TIME", help="A whole minute in the future, with offset"),
     ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option("--to", metavar="TIME", help="When the price of before comes back"),
+    ] = None,
+    retroactive: Annotated[
+        bool, typer.Option("--retroactive", help="--from may be a whole hour in the past")
+    ] = False,
     reason: Reason = None,
 ) -> None:
     """Set a price, now or for a coming minute.
 
     Without --per the value is per m-hour (cpu), Mi-hour (mem, storage) or device-hour. A new
     key holds from the beginning of the current minute, a new value from the next one.
+
+    A price that begins in the past (--retroactive) does not change what was billed: usage that
+    had no price, or another, is rated again by `nodemeter rerate`.
     """
     if reason_against := why_unstorable(key):
         raise UsageError(f"the key {reason_against}")
@@ -90,11 +110,19 @@ def set_ratio(
         said_in = "--per" if error.column == "per" else "the value"
         raise UsageError(f"{said_in} {error}") from error
     session = session_of(context)
-    body = {"key": key, "value": plain(price), "reason": reason, "startsAt": start}
+    body = {
+        "key": key,
+        "value": plain(price),
+        "reason": reason,
+        "startsAt": start,
+        "endsAt": end,
+        "isRetroactive": retroactive,
+    }
     try:
         change = record(session.client.post(BASE, body).body)
     except UsageError as error:
-        raise UsageError(str(error).replace("startsAt:", "--from")) from error
+        words = str(error).replace("startsAt:", "--from").replace("endsAt:", "--to")
+        raise UsageError(words) from error
     show_changes([change], session.output)
     if parse(key) is None:
         note(f"warning: no usage matches {key!r}: {why_nothing(key)}")

@@ -18,7 +18,7 @@ from aggregator.api.middleware import (
     log_request,
     set_headers,
 )
-from aggregator.api.native import conservation, periods
+from aggregator.api.native import audit, conservation, periods, ratios
 from aggregator.api.native import routes as native
 from aggregator.api.openapi import document
 from aggregator.api.parse import LARGE_BODY
@@ -31,9 +31,11 @@ from aggregator.store.pool import Pool
 
 ALL_ROUTES: tuple[Route, ...] = (
     *bills.ROUTES,
+    *ratios.ROUTES,
     *native.ROUTES,
     *conservation.ROUTES,
     *periods.ROUTES,
+    *audit.ROUTES,
     *health.ROUTES,
     *docs.ROUTES,
 )

@@ -137,13 +137,18 @@ def _answer(answer: Answer, schemas: Mapping[_Key, Json]) -> Json:
     shown: Json = {"description": answer.description}
     if answer.headers:
         shown["headers"] = {
-            name: {"description": description, "schema": {"type": "integer", "minimum": 0}}
+            name: {"description": description, "schema": _header_schema(name)}
             for name, description in answer.headers.items()
         }
     if answer.adapter is not None:
         schema = schemas[id(answer.adapter), "serialization"]
         shown["content"] = {answer.media_type: {"schema": schema}}
     return shown
+
+
+def _header_schema(name: str) -> Json:
+    """What a header holds: a count, unless it is the one that names a state."""
+    return {"type": "string"} if name == "ETag" else {"type": "integer", "minimum": 0}
 
 
 def _problems(route: Route) -> Sequence[HTTPStatus]:

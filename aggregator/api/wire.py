@@ -49,6 +49,13 @@ def entries(value: object) -> int:
     return len(value) if is_object and isinstance(value, Sized) else 0
 
 
+def bounded_list(value: object) -> object:
+    """The value, unless it is a list of more than one price list may hold."""
+    if isinstance(value, Sized) and (count := len(value)) > MAX_KEYS:
+        raise ValueError(f"may hold at most {MAX_KEYS} prices, not {count}")
+    return value
+
+
 def utc_text(instant: datetime) -> str:
     """`2026-02-06T04:00:00Z`, with fractional seconds only when they are not zero."""
     text = instant.astimezone(UTC).replace(tzinfo=None).isoformat()
@@ -100,6 +107,12 @@ def _boolean(value: object) -> object:
     return found
 
 
+def _count(value: object) -> object:
+    if isinstance(value, str) and _COUNT.fullmatch(value) and 1 <= int(value) <= MAX_KEYS:
+        return int(value)
+    raise ValueError(f"must be a whole number from 1 to {MAX_KEYS}")
+
+
 def _minute(value: object) -> datetime:
     """An RFC 3339 instant at a whole minute."""
     try:
@@ -143,6 +156,7 @@ def _id(value: object) -> int:
 
 
 _ID = re.compile(r"[1-9][0-9]{0,17}")
+_COUNT = re.compile(r"[0-9]{1,9}")
 _DIGITS = re.compile(rf"[0-9]{{1,15}}(?:\.[0-9]{{1,{MAX_DECIMALS}}})?")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _PLAIN = {"type": "string", "pattern": rf"^{_DIGITS.pattern}$"}
@@ -230,6 +244,13 @@ UuidText: TypeAlias = Annotated[
 
 Flag: TypeAlias = Annotated[bool, BeforeValidator(_boolean), WithJsonSchema({"type": "boolean"})]
 """`true` or `false` in a query."""
+
+Count: TypeAlias = Annotated[
+    int,
+    BeforeValidator(_count),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_KEYS}),
+]
+"""How many rows a query asks for."""
 
 Minute: TypeAlias = Annotated[
     datetime, BeforeValidator(_minute), WithJsonSchema(_UTC | {"pattern": _MINUTE_PATTERN})

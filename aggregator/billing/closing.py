@@ -9,6 +9,7 @@ import logging
 from dataclasses import asdict
 from datetime import datetime
 
+from aggregator.billing.audit import Author
 from aggregator.billing.database import Connection, Database
 from aggregator.billing.periods import (
     SET_CLOSE_LIMITS,
@@ -20,7 +21,6 @@ from aggregator.billing.periods import (
     instant,
     summarise,
 )
-from aggregator.billing.ratios import Author
 from aggregator.clock import monotonic
 from aggregator.model import PERIOD_LOCK, Period
 from aggregator.rating.month import month_at, month_name

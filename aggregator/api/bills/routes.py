@@ -25,8 +25,11 @@ from aggregator.api.bills.shapes import (
 from aggregator.api.item_query import ITEM_QUERY
 from aggregator.api.parse import parse_body, parse_query
 from aggregator.api.route import CALLER, DATABASE, Answer, Route
+from aggregator.billing.audit import Author
 from aggregator.billing.items import list_items, list_users
-from aggregator.billing.ratios import Author, Ratio, delete_ratio, list_ratios, set_ratio
+from aggregator.billing.ratio_changes import delete_ratio, set_ratio
+from aggregator.billing.ratio_plan import Ratio
+from aggregator.billing.ratios import list_ratios
 from aggregator.rating.money import number
 
 UNPRICED_HEADER = "X-Unpriced-Items"

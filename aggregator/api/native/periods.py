@@ -27,9 +27,9 @@ from aggregator.api.wire import (
     wire,
 )
 from aggregator.billing.adjustments import Adjustment, AdjustmentFilter, list_adjustments
+from aggregator.billing.audit import Author
 from aggregator.billing.closing import BacklogError, PeriodError, close_period
 from aggregator.billing.periods import PeriodState, TypeTotal, get_period, list_periods
-from aggregator.billing.ratios import Author
 from aggregator.rating.money import number
 from aggregator.rating.month import MonthError, month_name, parse_month
 

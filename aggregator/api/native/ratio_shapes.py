@@ -1,28 +1,53 @@
 """What the administrators' endpoints read and write of ratios; prices are exact strings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import Field, Strict, TypeAdapter
+from pydantic import BeforeValidator, Field, Strict, TypeAdapter
 
 from aggregator.api.wire import (
+    MAX_KEYS,
     Double,
     ExactNumber,
     ExactRatioValue,
+    Flag,
     Minute,
     PriceList,
     RatioText,
     ReasonText,
     UtcTime,
+    bounded_list,
     optional_utc_text,
     utc_text,
     wire,
 )
 from aggregator.billing.check import Findings, ShadowedKey, UnpricedClass
-from aggregator.billing.ratios import Declared, Difference, PastVersion
+from aggregator.billing.ratio_plan import Difference
+from aggregator.billing.ratios import Declared, PastVersion
 from aggregator.rating.money import number
 from aggregator.rating.ratio import parse
+
+RatioStart = Annotated[
+    Minute,
+    Field(
+        description="A whole minute in the future, or a whole hour in the past where isRetroactive;"
+        " null: as soon as may be"
+    ),
+]
+RatioEnd = Annotated[
+    Minute,
+    Field(
+        description="When the value of before comes back; no other one may begin before. null: it"
+        " holds until the next one that is declared"
+    ),
+]
+Retroactive = Annotated[
+    bool,
+    Strict(),
+    Field(description="Ranges may begin in the past; usage rated meanwhile is to be rated again"),
+]
 
 
 @wire
@@ -38,6 +63,18 @@ class RatioLine:
     starts_at: Annotated[
         UtcTime | None, Field(description="When it takes effect; null: it is in force")
     ]
+    ends_at: Annotated[
+        UtcTime | None, Field(description="When it ends; null: when something changes it")
+    ]
+    is_scheduled: Annotated[bool, Field(description="It begins later than the next minute")]
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleQuery:
+    """Which ratios."""
+
+    scheduled: Annotated[Flag | None, Field(description="Also those that begin later")] = None
 
 
 @wire
@@ -48,9 +85,20 @@ class RatioChange:
     key: RatioText
     value: Annotated[ExactRatioValue, Field(description="Price per API unit and hour")]
     reason: ReasonText | None = None
-    starts_at: Annotated[
-        Minute | None, Field(description="A whole minute in the future; null: as soon as may be")
-    ] = None
+    starts_at: RatioStart | None = None
+    ends_at: RatioEnd | None = None
+    is_retroactive: Retroactive = False
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledRatio:
+    """A line of a price list that holds over a range of its own."""
+
+    key: RatioText
+    value: Annotated[ExactRatioValue, Field(description="Price per API unit and hour")]
+    starts_at: RatioStart | None = None
+    ends_at: RatioEnd | None = None
 
 
 @wire
@@ -58,7 +106,19 @@ class RatioChange:
 class RatioImport:
     """A price list to declare, all or nothing."""
 
-    ratios: Annotated[PriceList, Field(description="Prices per API unit and hour, by key")]
+    ratios: Annotated[
+        PriceList, Field(description="Prices per API unit and hour, by key, as soon as may be")
+    ] = field(default_factory=dict[str, Decimal])
+    scheduled: Annotated[
+        list[ScheduledRatio],
+        BeforeValidator(bounded_list),
+        Field(description="Prices that hold over ranges", max_length=MAX_KEYS),
+    ] = field(default_factory=list[ScheduledRatio])
+    is_retroactive: Retroactive = False
+    if_match: Annotated[
+        str | None,
+        Field(description="The ETag of a dry run: refused if a ratio changed since", max_length=99),
+    ] = None
     replaces_all: Annotated[
         bool, Strict(), Field(description="Also delete every key that is not in the list")
     ] = False
@@ -76,6 +136,9 @@ class RatioDifference:
     old: ExactNumber | None
     new: ExactNumber | None
     effective_at: Annotated[UtcTime | None, Field(description="Null where nothing changes")]
+    effective_until: Annotated[
+        UtcTime | None, Field(description="Null: until something changes it")
+    ]
     warnings: Annotated[list[str], Field(description="Consequences that may surprise")]
 
 
@@ -165,6 +228,7 @@ RATIO_VERSIONS = TypeAdapter(list[RatioVersion])
 RATIO_FINDINGS = TypeAdapter(RatioFindings)
 KEY_QUERY = TypeAdapter(KeyQuery)
 DELETION_QUERY = TypeAdapter(DeletionQuery)
+SCHEDULE_QUERY = TypeAdapter(ScheduleQuery)
 
 
 def ratio_line(ratio: Declared) -> RatioLine:
@@ -177,6 +241,8 @@ def ratio_line(ratio: Declared) -> RatioLine:
         model=meaning.model if meaning else None,
         vc=meaning.vc if meaning else None,
         starts_at=optional_utc_text(ratio.starts_at),
+        ends_at=optional_utc_text(ratio.ends_at),
+        is_scheduled=ratio.is_scheduled,
     )
 
 
@@ -188,6 +254,7 @@ def ratio_difference(change: Difference, shadows: Sequence[ShadowedKey] = ()) ->
         old=change.old,
         new=change.new,
         effective_at=optional_utc_text(change.effective_at),
+        effective_until=optional_utc_text(change.effective_until),
         warnings=[shadow_warning(each) for each in shadows],
     )
 

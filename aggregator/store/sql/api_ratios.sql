@@ -11,6 +11,7 @@ SELECT clock_timestamp();
 
 -- name: list_live_ratios
 -- The versions that are in force at some instant from `since` on, of one key or of all.
+-- An empty one was replaced before it took effect.
 SELECT ratio_id, key, value, starts_at, ends_at
 FROM ratio
 WHERE (%(key)s::text IS NULL OR key = %(key)s)

@@ -166,7 +166,7 @@ async def test_an_export_is_what_an_import_takes(api: Api, tmp_path: Path) -> No
     """In both formats, to the last digit, also keys that a spreadsheet would compute."""
     for key, value in PRICES.items():
         await api.post("/api/admin/v1/ratios", {"key": key, "value": value})
-    for name in ("prices.csv", "prices.json"):
+    for name in ("prices.csv", "prices.json", "prices.yaml"):
         file = tmp_path / name
         await nodemeter(api, "ratios", "export", str(file))
         for key in PRICES:
@@ -198,6 +198,53 @@ async def test_an_import_shows_its_difference_first(api: Api, tmp_path: Path) ->
     assert again.err == "nothing to change\n"
 
 
+async def test_a_schedule_is_exported_and_imported(api: Api, tmp_path: Path) -> None:
+    """An increase and a sale come back as they were, from a file with a mark and CRLF."""
+    file = tmp_path / "prices.csv"
+    file.write_text(
+        "\ufeffkey,value,from,to\r\ncpu,1,,\r\ncpu,2,2999-01-01T00:00:00Z,\r\n"
+        "gpu,0,2999-01-01T00:00:00Z,2999-01-02T00:00:00Z\r\n"
+    )
+    await nodemeter(api, "ratios", "import", str(file))
+    listed = (await nodemeter(api, "ratios", "list", "--scheduled")).out
+    assert re.search(r"gpu +0 +device-hour +from 2999-01-01T00:00:00Z until 2999-01-02", listed)
+    exported = (await nodemeter(api, "ratios", "export")).out
+    assert exported.splitlines() == file.read_text().removeprefix("\ufeff").splitlines()
+    again = await nodemeter(api, "ratios", "import", "-", stdin=exported)
+    assert again.err == "nothing to change\n"
+
+
+async def test_a_list_is_not_applied_after_another_change(api: Api) -> None:
+    """Who looks at a difference applies that one, or none."""
+    dry = await api.post("/api/admin/v1/ratios/import", {"ratios": {"cpu": 1}, "isDryRun": True})
+    await nodemeter(api, "ratios", "set", "cpu", "2")
+    body = {"ratios": {"cpu": 1}, "ifMatch": dry.headers["ETag"]}
+    late = await api.post("/api/admin/v1/ratios/import", body)
+    assert (late.status, list(late.json()["errors"])) == (409, ["ifMatch"])
+    assert (await api.get("/api/Ratios")).json() == [{"key": "cpu", "value": 2}]
+    fresh = await api.post(
+        "/api/admin/v1/ratios/import", body | {"isDryRun": True, "ifMatch": None}
+    )
+    body["ifMatch"] = fresh.headers["ETag"]
+    assert (await api.post("/api/admin/v1/ratios/import", body)).status == 200
+
+
+async def test_a_price_for_the_past_is_asked_for_as_such(api: Api) -> None:
+    """On a whole hour; overlapping ranges are refused with what is in the way."""
+    past = ("--from", "2026-01-01T00:00:00Z")
+    assert "--from must be in the future" in await refused(api, "ratios", "set", "npu", "1", *past)
+    await nodemeter(api, "ratios", "set", "npu", "1", *past, "--retroactive")
+    odd = ("--from", "2026-01-01T00:30:00Z", "--retroactive")
+    assert "must be a whole hour" in await refused(api, "ratios", "set", "npu", "2", *odd)
+    later = ("--from", "2999-01-01T00:00:00Z")
+    await nodemeter(api, "ratios", "set", "npu", "3", *later)
+    sale = ("--from", "2998-01-01T00:00:00Z", "--to", "2999-01-02T00:00:00Z")
+    message = await refused(api, "ratios", "set", "npu", "0", *sale)
+    assert "--to overlaps the value 3 that is declared from 2999-01-01T00:00Z on" in message
+    (first, *_) = (await api.get("/api/admin/v1/audit?key=npu&limit=1")).json()
+    assert (first["new"], first["effectiveAt"]) == ("3", "2999-01-01T00:00:00Z")
+
+
 async def test_a_faulty_list_changes_nothing(api: Api, tmp_path: Path) -> None:
     """The line and the column are named."""
     file = tmp_path / "prices.csv"
@@ -205,8 +252,13 @@ async def test_a_faulty_list_changes_nothing(api: Api, tmp_path: Path) -> None:
     message = await refused(api, "ratios", "import", str(file))
     assert message == f"nodemeter: {file}, line 3, column value: 'free' is no number like 0.25\n"
     assert "cannot be read: No such file" in await refused(api, "ratios", "import", "missing")
-    file.write_bytes(b"\xff\xfe")
-    assert "is not UTF-8" in await refused(api, "ratios", "import", str(file))
+    for data, message in (
+        (b"\xff\xfek\0", "is not UTF-8 but UTF-16: save it as UTF-8"),
+        (b"key,value\ncpu,\xe9\n", "line 2: is not UTF-8 text"),
+        (b"k" * (5 << 20), "is larger than 4 MiB"),
+    ):
+        file.write_bytes(data)
+        assert message in await refused(api, "ratios", "import", str(file))
     done = await run("--url", url(api), "ratios", "export", str(tmp_path / "no" / "file"))
     assert (done.status, "cannot be written" in done.err) == (1, True)
     assert (await api.get("/api/Ratios")).json() == []

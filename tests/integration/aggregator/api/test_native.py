@@ -24,6 +24,7 @@ async def test_exact_prices_come_and_go_as_strings(api: Api) -> None:
         "action": "add",
         "old": None,
         "new": value,
+        "effectiveUntil": None,
         "warnings": [],
     }
     assert (await api.get(RATIOS)).json() == [
@@ -34,6 +35,8 @@ async def test_exact_prices_come_and_go_as_strings(api: Api) -> None:
             "model": "NVIDIA H200",
             "vc": "vc1",
             "startsAt": None,
+            "endsAt": None,
+            "isScheduled": False,
         }
     ]
 

@@ -2,9 +2,11 @@
 
 from decimal import Decimal
 
+from aggregator.billing.audit import Author
 from aggregator.billing.check import check_ratios, shadows_of
 from aggregator.billing.database import Database
-from aggregator.billing.ratios import Author, Ratio, set_ratio
+from aggregator.billing.ratio_changes import set_ratio
+from aggregator.billing.ratio_plan import Ratio
 from tests.integration.aggregator.rows import NOON, Rows
 
 ADA = Author(actor="ada")

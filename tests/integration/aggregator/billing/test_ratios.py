@@ -3,28 +3,29 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import psycopg
 import pytest
 
+from aggregator.billing.audit import Author, list_changes
 from aggregator.billing.database import Connection, Database
-from aggregator.billing.ratios import (
-    Author,
-    Difference,
-    Ratio,
+from aggregator.billing.ratio_changes import (
+    StaleError,
     delete_ratio,
     import_ratios,
-    list_history,
-    list_ratios,
     set_ratio,
 )
+from aggregator.billing.ratio_plan import Difference, RangeError, Ratio
+from aggregator.billing.ratios import list_history, list_ratios
 from aggregator.errors import DatabaseError
 from aggregator.model import PRICE_LOCK
-from aggregator.rating.versions import StartError, next_minute
-from tests.integration.aggregator.rows import Rows
+from aggregator.rating.versions import next_minute
+from tests.integration.aggregator.rows import NOON, Rows
 
+DAY = timedelta(days=1)
 ADA = Author(actor="ada", reason="new contract")
 
 
@@ -146,11 +147,13 @@ async def test_a_change_can_be_scheduled(database: Database, rows: Rows) -> None
     """The list keeps showing what is in force."""
     start = next_minute(clock(rows)) + timedelta(hours=1)
     await set_ratio(database, ratio("cpu", "1"), ADA)
-    done = await set_ratio(database, ratio("cpu", "2"), ADA, start)
+    done = await set_ratio(database, Ratio(key="cpu", value=Decimal(2), start=start), ADA)
     assert done.effective_at == start
     assert await declared(database) == {"cpu": "1"}
-    with pytest.raises(StartError):
-        await set_ratio(database, ratio("cpu", "3"), ADA, datetime(2020, 1, 1, tzinfo=UTC))
+    past = Ratio(key="cpu", value=Decimal(3), start=datetime(2020, 1, 1, tzinfo=UTC))
+    with pytest.raises(RangeError) as raised:
+        await set_ratio(database, past, ADA)
+    assert (raised.value.ratio, raised.value.bound) == (past, "start")
     assert len(await list_history(database, "cpu")) == 2
 
 
@@ -160,7 +163,7 @@ async def test_an_import_says_what_it_does_to_each_key(database: Database) -> No
         await set_ratio(database, ratio(key, "1"), ADA)
     wanted = [ratio("npu", "7"), ratio("mem", "2"), ratio("cpu", "1.0")]
     done = await import_ratios(database, wanted, ADA, replaces_all=False, is_dry_run=False)
-    assert [(each.key, each.action) for each in done] == [
+    assert [(each.key, each.action) for each in done.differences] == [
         ("cpu", "keep"),
         ("mem", "change"),
         ("npu", "add"),
@@ -174,7 +177,10 @@ async def test_an_import_can_replace_the_whole_set(database: Database) -> None:
         await set_ratio(database, ratio(key, "1"), ADA)
     wanted = [ratio("cpu", "1")]
     done = await import_ratios(database, wanted, ADA, replaces_all=True, is_dry_run=False)
-    assert [(each.key, each.action) for each in done] == [("cpu", "keep"), ("gpu", "delete")]
+    assert [(each.key, each.action) for each in done.differences] == [
+        ("cpu", "keep"),
+        ("gpu", "delete"),
+    ]
     assert await declared(database) == {"cpu": "1"}
 
 
@@ -185,8 +191,8 @@ async def test_a_dry_run_says_the_same_and_changes_nothing(database: Database) -
     dry = await import_ratios(database, wanted, ADA, replaces_all=True, is_dry_run=True)
     assert await declared(database) == {"cpu": "1"}
     done = await import_ratios(database, wanted, ADA, replaces_all=True, is_dry_run=False)
-    assert [(e.key, e.action, e.old, e.new) for e in dry] == [
-        (e.key, e.action, e.old, e.new) for e in done
+    assert [(e.key, e.action, e.old, e.new) for e in dry.differences] == [
+        (e.key, e.action, e.old, e.new) for e in done.differences
     ]
 
 
@@ -252,3 +258,107 @@ async def test_too_many_requests_at_once_are_turned_away(
         with pytest.raises(DatabaseError, match="at once"):
             await list_ratios(database)
     assert await list_ratios(database) == []
+
+
+async def test_every_change_is_audited_with_it(database: Database) -> None:
+    """Who, what, from when and why; what changes nothing is no change."""
+    await set_ratio(database, ratio("cpu", "1"), ADA)
+    await set_ratio(database, ratio("cpu", "1"), ADA)
+    await set_ratio(database, ratio("cpu", "2"), Author(actor="bob"))
+    await delete_ratio(database, "cpu", Author(actor="eve", reason="mistake"))
+    await import_ratios(database, [ratio("mem", "1")], ADA, is_dry_run=True)
+    found = await list_changes(database, limit=9)
+    assert [(e.actor, e.action, e.old_value, e.new_value, e.reason) for e in found] == [
+        ("eve", "delete", "2", None, "mistake"),
+        ("bob", "change", "1", "2", None),
+        ("ada", "add", None, "1", "new contract"),
+    ]
+    assert all(e.effective_at and (e.subject, e.key) == ("ratio", "cpu") for e in found)
+    assert await list_changes(database, key="mem", limit=9) == []
+    assert len(await list_changes(database, actor="bob", subject="ratio", limit=9)) == 1
+    assert len(await list_changes(database, limit=2)) == 2
+
+
+async def test_an_import_is_refused_when_prices_changed_since_its_difference(
+    database: Database,
+) -> None:
+    """Nothing of it is applied; with the state that there is it is."""
+    await set_ratio(database, ratio("cpu", "1"), ADA)
+    dry = await import_ratios(database, [ratio("mem", "2")], ADA, is_dry_run=True)
+    await set_ratio(database, ratio("gpu", "1"), ADA)
+    with pytest.raises(StaleError):
+        await import_ratios(database, [ratio("mem", "2")], ADA, if_state=dry.state)
+    assert await declared(database) == {"cpu": "1", "gpu": "1"}
+    dry = await import_ratios(database, [ratio("mem", "2")], ADA, is_dry_run=True)
+    await import_ratios(database, [ratio("mem", "2")], ADA, if_state=dry.state)
+    assert await declared(database) == {"cpu": "1", "gpu": "1", "mem": "2"}
+
+
+async def test_a_list_with_a_schedule_is_declared_at_once(database: Database, rows: Rows) -> None:
+    """What is in force, an increase, a sale; said again it changes nothing."""
+    start = next_minute(clock(rows)) + timedelta(hours=1)
+    listed = [
+        ratio("cpu", "1"),
+        Ratio(key="cpu", value=Decimal(2), start=start),
+        Ratio(key="cpu", value=Decimal(0), start=start + DAY, end=start + 2 * DAY),
+    ]
+    done = await import_ratios(database, listed, ADA)
+    assert [said(each) for each in done.differences] == [
+        ("add", None, 1),
+        ("change", 1, 2),
+        ("change", 2, 0),
+    ]
+    shown = await list_ratios(database, is_scheduled=True)
+    assert [(int(each.value), each.starts_at, each.ends_at) for each in shown] == [
+        (1, None, start),
+        (2, start, start + DAY),
+        (0, start + DAY, start + 2 * DAY),
+        (2, start + 2 * DAY, None),
+    ]
+    again = await import_ratios(database, listed, ADA)
+    assert {each.action for each in again.differences} == {"keep"}
+
+
+async def test_ranges_that_overlap_are_refused_and_nothing_is_applied(
+    database: Database, rows: Rows
+) -> None:
+    """Those of one list, and one that another price lies in."""
+    start = next_minute(clock(rows)) + timedelta(hours=1)
+    sale = Ratio(key="cpu", value=Decimal(0), start=start, end=start + 2 * DAY)
+    within = Ratio(key="cpu", value=Decimal(3), start=start + DAY)
+    for listed, faulty in (([sale, within], within), ([ratio("cpu", "1")] * 2, ratio("cpu", "1"))):
+        with pytest.raises(RangeError) as raised:
+            await import_ratios(database, [ratio("a", "1"), *listed], ADA)
+        assert raised.value.ratio == faulty
+    assert await list_history(database, None) == []
+    await set_ratio(database, within, ADA)
+    with pytest.raises(RangeError, match="overlaps the value 3") as raised:
+        await set_ratio(database, sale, ADA)
+    assert raised.value.bound == "end"
+
+
+async def test_a_price_for_the_past_is_set_where_that_is_meant(
+    database: Database, rows: Rows
+) -> None:
+    """On a whole hour; what was in force from there on ends there."""
+    rows.ratio("cpu", "1", starts_at=NOON)
+    late = Ratio(key="cpu", value=Decimal(2), start=NOON + DAY, is_retroactive=True)
+    done = await set_ratio(database, late, ADA)
+    assert (said(done), done.effective_at) == (("change", 1, 2), NOON + DAY)
+    new, old = await list_history(database, "cpu")
+    assert (new.starts_at, new.ends_at, old.ends_at) == (NOON + DAY, None, NOON + DAY)
+    before = Ratio(key="mem", value=Decimal(2), start=NOON, is_retroactive=True)
+    await set_ratio(database, before, ADA)
+    assert await declared(database) == {"cpu": "2", "mem": "2"}
+
+
+async def test_no_price_begins_in_a_closed_period(database: Database, rows: Rows) -> None:
+    """The earliest start is named; one in the open period is taken."""
+    rows.connection.execute(
+        "INSERT INTO period VALUES ('2026-02-01Z', '2026-03-01Z', now(), 'ada', NULL, '', 0, 0, 0)"
+    )
+    late = Ratio(key="cpu", value=Decimal(2), start=NOON, is_retroactive=True)
+    with pytest.raises(RangeError, match=r"closed period.*2026-03-01T00:00Z is the earliest"):
+        await import_ratios(database, [ratio("mem", "1"), late], ADA)
+    assert await list_history(database, None) == []
+    await set_ratio(database, replace(late, start=datetime(2026, 3, 1, tzinfo=UTC)), ADA)

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aggregator.billing.adjustments import Adjustment, AdjustmentFilter, list_adjustments
+from aggregator.billing.audit import Author
 from aggregator.billing.closing import BacklogError, PeriodError, close_period
 from aggregator.billing.database import Database
 from aggregator.billing.periods import ClosedPeriod, get_period, list_periods
-from aggregator.billing.ratios import Author
 from aggregator.clock import utc_now
 from aggregator.model import PERIOD_LOCK, Period
 from aggregator.rating.month import month_at

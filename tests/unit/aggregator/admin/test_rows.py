@@ -8,8 +8,18 @@ from aggregator.admin.output import Format
 from aggregator.admin.ratio_rows import show_prices
 
 PRICES: list[Record] = [
-    {"key": "cpu", "value": Number("1"), "per": "m-hour", "startsAt": None},
-    {"key": "mem", "value": Number("2"), "per": "Mi-hour", "startsAt": "2026-11-20T12:34:00Z"},
+    {
+        "key": key,
+        "value": value,
+        "per": per,
+        "startsAt": start,
+        "endsAt": None,
+        "isScheduled": False,
+    }
+    for key, value, per, start in (
+        ("cpu", Number("1"), "m-hour", None),
+        ("mem", Number("2"), "Mi-hour", "2026-11-20T12:34:00Z"),
+    )
 ]
 
 
@@ -24,7 +34,7 @@ def test_a_table_of_prices_says_which_only_begin(capsys: pytest.CaptureFixture[s
 def test_the_other_forms_keep_the_instant(capsys: pytest.CaptureFixture[str]) -> None:
     """As it came, and nothing beside it."""
     show_prices(PRICES, Format.CSV)
-    assert capsys.readouterr().out.splitlines()[0] == "key,value,per,startsAt"
+    assert capsys.readouterr().out.splitlines()[0] == "key,value,per,startsAt,endsAt,isScheduled"
 
 
 @pytest.mark.parametrize(
