@@ -65,6 +65,7 @@ def meter_node(settings: AgentSettings) -> None:
         watcher=Watcher(),
         cpu_model=capacity.cpu_model,
         host=HostReader(hierarchies, "/proc", capacity),
+        machine_id=identity.machine_id,
     )
     uplink.on_stream_lost = daemon.wake
     bell.on_ring = daemon.note_event

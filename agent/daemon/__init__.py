@@ -21,6 +21,7 @@ from agent.daemon.counters import DaemonCounters
 from agent.daemon.link import Link
 from agent.daemon.recorder import Entry, Recorder
 from agent.daemon.resume import resume
+from agent.daemon.retell import Origin, retold
 from agent.daemon.schedule import Look, Schedule
 from agent.daemon.sources import Sources
 from agent.daemon.textfile import Figures, Textfile
@@ -34,7 +35,8 @@ from agent.samplers import Sampler
 from agent.samplers.host import HostReader
 from agent.settings import AgentSettings
 from agent.spool import Spool
-from agent.state import Meters, Moment, dump, take_draft
+from agent.spool.errors import SpoolFullError
+from agent.state import Host, Meters, Moment, dump, take_draft
 
 _DRAIN_SECONDS = 3.0
 _WATCHDOG_MS = 20_000  # the service manager waits for a minute
@@ -60,6 +62,7 @@ class Daemon:
         cpu_model: str | None,
         host: HostReader | None = None,
         procfs: ProcFs | None = None,
+        machine_id: str = "",
     ) -> None:
         """Go on from the spool's checkpoint.
 
@@ -84,6 +87,7 @@ class Daemon:
         self._inventory = self._sources.inventory
         self._recorder = Recorder(spool, self.counters, self._on_durable)
         self._waker = Waker(watcher)
+        self._whose = Host(node=settings.node.name, machine_id=machine_id)
         self._stopping = threading.Event()
         self._has_more = False  # to tell than a look had time for
         self._suspended_ms = clock.suspended_ms()
@@ -94,8 +98,9 @@ class Daemon:
             meters=Meters(self._hold_ms, cpu_model),
             uptime_ms=self._procfs.uptime_ms,
             capacity=host.capacity if host else None,
+            host=self._whose,
         )
-        self.state = resumed.state
+        self.state, self._origin = resumed.state, resumed.origin
         if resumed.suspended_ms is not None:
             self._suspended_ms = resumed.suspended_ms
         self.state.retire_others([provider.name for provider in providers])
@@ -274,7 +279,7 @@ class Daemon:
                 self._has_more = False
                 return True
             anchor, suspended_ms = self._clock.anchor, self._suspended_ms
-            checkpoint = dump(self.state, anchor, suspended_ms)
+            checkpoint = dump(self.state, anchor, suspended_ms, self._whose)
             entry = Entry(draft=draft, checkpoint=checkpoint, at_ms=self._clock.now_ms())
             if not self._recorder.record(entry):
                 self._has_more = False
@@ -346,16 +351,39 @@ class Daemon:
         return True
 
     def _replace_stream(self, reason: str) -> None:
-        """Go on in a stream of our own, and record nothing from before now in it."""
+        """Go on in a stream of our own; what may not have arrived in the old one is told again.
+
+        On a full disk the old stream stays until there is room.
+        """
         now_ms = self._clock.now_ms()
+        try:
+            retold_frames = self._begin_stream(now_ms)
+        except SpoolFullError:
+            return
         _LOGGER.error(
             "the stream is given up for a new one; its backlog is set aside",
-            extra={"action": "new_stream", "reason": reason},
+            extra={"action": "new_stream", "reason": reason, "told_again": retold_frames},
         )
         self.counters.lost_streams += 1
-        self._recorder.give_up()
-        self._spool.start_stream(now_ms)
-        self.state.forfeit(now_ms)
         self.state.redefine()
-        self._record()  # a stream without a checkpoint must not be left alone
+        if self._recorder.retry():
+            self._record()  # a stream without a checkpoint must not be left alone
         self._uplink.resume()
+
+    def _begin_stream(self, now_ms: int) -> int:
+        """Give up what is not ours to tell; give the number of frames that are told again."""
+        origin = self._origin
+        if origin.is_renamed:
+            self._spool.start_stream(now_ms)
+            self._recorder.give_up()
+            self.state.forfeit(now_ms)
+            frames = 0
+        else:
+            frames = self._spool.start_stream(
+                now_ms, lambda batch, sequence: retold(batch, sequence, origin), origin.sequence
+            )
+            if origin.number:
+                self._recorder.give_up()
+                self.state.disown(origin.number, now_ms - self._procfs.uptime_ms())
+        self._origin = Origin()
+        return frames

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.accounts import NodeAccounts
 from agent.clock import AgentClock
+from agent.daemon.retell import Origin
 from agent.model import ResourceType
 from agent.spool import Spool
-from agent.state import Meters, NodeState, load
+from agent.state import Host, Meters, NodeState, load
 
 _NUMBERS_PER_FRAME = 20  # bits: no frame defines more runs and meters
 _LOGGER = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ class Resumed:
 
     state: NodeState
     suspended_ms: int | None
+    origin: Origin
 
 
 def resume(
@@ -29,6 +31,7 @@ def resume(
     meters: Meters,
     uptime_ms: Callable[[], int],
     capacity: Mapping[ResourceType, int] | None,
+    host: Host,
 ) -> Resumed:
     """Read the state back, and the clock with it; `meters` begin where there is none.
 
@@ -40,6 +43,7 @@ def resume(
     _tell_damages(spool)
     recovered = spool.recovered
     suspended_ms: int | None = None
+    floor_ms, origin = recovered.floor_ms, Origin()
     if recovered.checkpoint is None:
         if spool.last_sequence:
             meters.next_number = spool.last_sequence + 1 << _NUMBERS_PER_FRAME
@@ -47,15 +51,43 @@ def resume(
     else:
         hold_ms, cpu_model = meters.hold_ms, meters.cpu_model
         checkpoint = load(recovered.checkpoint, hold_ms=hold_ms, cpu_model=cpu_model)
-        state = checkpoint.state
-        if clock.resume(checkpoint.anchor):
+        state, origin = checkpoint.state, Origin(is_renamed=_is_renamed(checkpoint.host, host))
+        if _is_elsewhere(checkpoint.host, host):
+            _leave_behind(spool, checkpoint.host, host, clock.now_ms())
+            state, origin = NodeState(meters), Origin()
+            floor_ms = clock.now_ms() - uptime_ms()
+        elif clock.resume(checkpoint.anchor):
             suspended_ms = checkpoint.suspended_ms
         else:
+            number = state.meters.next_number
+            origin = replace(origin, sequence=spool.last_sequence, number=number)
             _reboot(state, clock.now_ms(), uptime_ms())
     _open_accounts(state, clock.now_ms(), capacity)
-    if recovered.floor_ms is not None:
-        state.forfeit(min(recovered.floor_ms, clock.now_ms()))
-    return Resumed(state=state, suspended_ms=suspended_ms)
+    if floor_ms is not None:
+        state.forfeit(min(floor_ms, clock.now_ms()))
+    return Resumed(state=state, suspended_ms=suspended_ms, origin=origin)
+
+
+def _is_renamed(before: Host, host: Host) -> bool:
+    return bool(before.node and host.node) and before.node != host.node
+
+
+def _is_elsewhere(before: Host, host: Host) -> bool:
+    return bool(before.machine_id and host.machine_id) and before.machine_id != host.machine_id
+
+
+def _leave_behind(spool: Spool, before: Host, host: Host, now_ms: int) -> None:
+    """Begin anew: the runs in this copy go on where it was made, and are not ours to end."""
+    _LOGGER.error(
+        "the spool is a copy of another machine's; it is set aside, and nothing of it is told",
+        extra={
+            "action": "cloned_spool",
+            "of": before.machine_id,
+            "of_node": before.node,
+            "here": host.machine_id,
+        },
+    )
+    spool.start_stream(now_ms)
 
 
 def _tell_damages(spool: Spool) -> None:
@@ -74,6 +106,7 @@ def _tell_damages(spool: Spool) -> None:
 def _reboot(state: NodeState, now_ms: int, uptime_ms: int) -> None:
     state.reboot()
     if state.meters.accounts:
+        state.meters.accounts.names = {}  # so that what is told from now on can be told apart
         state.meters.accounts.reboot(now_ms - uptime_ms, now_ms)
 
 

@@ -8,6 +8,7 @@ Directory
                 later still takes a segment of frames
     damaged/    copies of bytes that were no frames any more
     aside/      segments of a stream that was given up (a clone's, a rolled-back disk's)
+    next        what another stream will begin with, for the moment in which it takes over
 
 Invariants
     1. A frame is a Batch and the checkpoint of the agent after it, under one checksum:
@@ -45,6 +46,9 @@ from agent.spool.room import Room
 from agent.spool.segment import Segment
 from agent.spool.segments import Segments
 from agent.spool.writer import Writer
+
+Retell = Callable[[bytes, int], bytes]
+"""Makes a stored Batch one of another stream, of the sequence that is given."""
 
 
 class Spool:
@@ -160,27 +164,40 @@ class Spool:
             raise SpoolError(f"cannot prune {self._directory}: {error}") from error
         self._room.keep_reserve()
 
-    def start_stream(self, now_ms: int) -> None:
+    def start_stream(self, now_ms: int, retell: Retell | None = None, after: int = 0) -> int:
         """Give up the stream for a new one; its segments go to `aside/`.
 
-        Until the next `append` the new stream holds no checkpoint: an agent that is
+        The new one begins with all frames after `after` that are not acked, as `retell`
+        makes them of Batch and new sequence; holes stay holes. Without `retell` it begins
+        with nothing, and until the next `append` it holds no checkpoint: an agent that is
         killed before it records nothing from before `now_ms` again.
 
+        Returns:
+            The number of frames that it begins with.
+
         Raises:
-            SpoolError: the old stream goes on.
+            SpoolFullError: there is no room for it now; the old stream goes on.
+            SpoolError: the disk failed; the old stream goes on.
         """
-        mark = Mark(stream_id=self._random_bytes(STREAM_ID_BYTES), sent_at_ms=now_ms)
+        stream_id = self._random_bytes(STREAM_ID_BYTES)
+        base = max(after, self.acked_through) if retell else self._last_sequence
+        mark = Mark(stream_id=stream_id, sent_at_ms=0 if retell else now_ms)
         with self._lock:
             try:
+                carried = self._carry(stream_id, base, retell) if retell else None
                 self._store(mark)
             except OSError as error:
-                raise SpoolError(f"cannot start a stream in {self._directory}: {error}") from error
-            given_up, self._segments = self._segments, Segments([])
-            self._last_sequence = 0
+                kind = SpoolFullError if disk.is_full(error) else SpoolError
+                raise kind(f"cannot start a stream in {self._directory}: {error}") from error
+            given_up, self._segments = self._segments, Segments([carried] if carried else [])
+            given_up.close()
+            for segment in given_up:
+                recover.move_aside(segment.path)
+            if carried:
+                carried.path = recover.begin_with(carried.path)
+            self._last_sequence -= base
             self._writer = self._begin_writing()
-        given_up.close()
-        for segment in given_up:
-            recover.move_aside(segment.path)
+        return len(carried.sequences) if carried else 0
 
     def close(self) -> None:
         """Make the head durable if that can be had, and let another agent in; idempotent."""
@@ -230,6 +247,35 @@ class Spool:
                     self._store(rewound)
                     return
             self._note(rewound)
+
+    # Another stream ------------------------------------------------------------------
+
+    def _carry(self, stream_id: bytes, base: int, retell: Retell) -> Segment | None:
+        """Write what follows `base` as another stream's first segment; None = nothing does."""
+        path = self._directory / recover.NEXT
+        path.touch(mode=0o600)
+        segment = Segment.create(path, stream_id, 1)
+        try:
+            segment.fill(self._renewed(stream_id, base, retell))
+        except OSError:
+            segment.remove()
+            raise
+        if segment.sequences:
+            return segment
+        segment.remove()
+        return None
+
+    def _renewed(
+        self, stream_id: bytes, base: int, retell: Retell
+    ) -> Iterator[tuple[bytes, int, int]]:
+        for old in range(base + 1, self._last_sequence + 1):
+            holder = self._segments.holder(old)
+            content = holder and holder.read(old)
+            if content:
+                new, at_ms = old - base, content.stored.at_ms
+                batch = retell(content.stored.batch, new)
+                frame = encode_frame(stream_id, new, at_ms, batch, content.checkpoint)
+                yield frame, new, at_ms
 
     # Inside --------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ from agent.spool.segments import Segments
 
 DAMAGED = "damaged"
 ASIDE = "aside"
+NEXT = "next"
+"""What a new stream begins with, until the old one's segments are set aside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +75,33 @@ def find_stream(directory: Path) -> bytes | None:
 
 def open_segments(directory: Path, stream_id: bytes) -> Segments:
     """Open and verify every segment of the stream; those of another one are set aside."""
-    segments: list[Segment] = []
     for path in segment_paths(directory):
-        if stream_of(path) in {stream_id, None}:
-            segments.append(Segment.open(path, stream_id))
-        else:
+        if stream_of(path) not in {stream_id, None}:
             move_aside(path)
+    _take_next(directory, stream_id)
+    segments = [Segment.open(path, stream_id) for path in segment_paths(directory)]
     for segment in segments:
         for damage in segment.damages:
             _copy_aside(segment, damage)
     return Segments(segments)
+
+
+def begin_with(path: Path) -> Path:
+    """Give what a new stream begins with its place among the segments, now free."""
+    target = path.parent / f"{1:020}{SUFFIX}"
+    disk.rename(path, target)
+    return target
+
+
+def _take_next(directory: Path, stream_id: bytes) -> None:
+    """Finish what a kill left between two streams: the head says which one counts."""
+    path = directory / NEXT
+    if not path.exists():
+        return
+    if stream_of(path) == stream_id:
+        begin_with(path)
+    else:
+        path.unlink()
 
 
 def move_aside(path: Path) -> None:

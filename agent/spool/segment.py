@@ -14,7 +14,7 @@ import struct
 import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +123,18 @@ class Segment:
         """Count a frame that was written."""
         self._index(sequence, self.end, at_ms)
         self.end += len(frame)
+
+    def fill(self, frames: Iterable[tuple[bytes, int, int]]) -> None:
+        """Write frames, each with its sequence and instant, and make them durable together.
+
+        Raises:
+            OSError: the file is of no use.
+        """
+        for frame, sequence, at_ms in frames:
+            disk.write_at(self._fd, frame, self.end)
+            self.add(frame, sequence, at_ms)
+        os.fdatasync(self._fd)
+        self._room = self.end
 
     def seal(self) -> None:
         """Give back the room after the last frame; nothing will be appended any more."""

@@ -23,20 +23,34 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """Whose checkpoint it is; "" = not known."""
+
+    node: str = ""
+    machine_id: str = ""
+
+
+UNKNOWN_HOST = Host()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """What `load` gives back beside the state itself."""
 
     state: NodeState
+    host: Host
     anchor: Anchor
     suspended_ms: int  # of the anchor's boot, when the checkpoint was taken
 
 
-def dump(state: NodeState, anchor: Anchor, suspended_ms: int) -> bytes:
+def dump(state: NodeState, anchor: Anchor, suspended_ms: int, host: Host = UNKNOWN_HOST) -> bytes:
     """Serialize the state after a draft was taken."""
     runs = [*state.live.values(), *state.ended]
     opened = [meter for live in runs for meter in [*live.meters(), *live.closing]]
     document: dict[str, Json] = {
         "version": VERSION,
+        "node": host.node,
+        "machine_id": host.machine_id,
         "boot_id": anchor.boot_id,
         "offset_ns": anchor.offset_ns,
         "suspended_ms": suspended_ms,
@@ -84,7 +98,12 @@ def load(data: bytes, *, hold_ms: int, cpu_model: str | None) -> Checkpoint:
             advanced=row.integer("advanced", 0),
         )
     anchor = Anchor(boot_id=root.text("boot_id"), offset_ns=root.integer("offset_ns"))
-    return Checkpoint(state=state, anchor=anchor, suspended_ms=root.integer("suspended_ms", 0))
+    host = Host(
+        node=root.text_or_none("node") or "", machine_id=root.text_or_none("machine_id") or ""
+    )
+    return Checkpoint(
+        state=state, host=host, anchor=anchor, suspended_ms=root.integer("suspended_ms", 0)
+    )
 
 
 def _run_columns(runs: list[LiveRun]) -> dict[str, Json]:

@@ -58,6 +58,13 @@ class Meters:
             if self.accounts and opened.physical:
                 self.accounts.release(opened.physical, opened.definition.number, end_ms)
 
+    def discard(self, opened: LiveMeter, at_ms: int) -> None:
+        """Forget a meter with all that it holds."""
+        self.open.pop(opened.key, None)
+        self.fresh = [one for one in self.fresh if one is not opened]
+        if self.accounts and opened.physical:
+            self.accounts.release(opened.physical, opened.definition.number, at_ms)
+
     def add_rest(self, live: LiveRun, of: LiveMeter, used: int, end_ms: int) -> None:
         """Tell usage that no window of its meter can take any more: the last instant has it.
 

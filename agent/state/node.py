@@ -143,7 +143,8 @@ class NodeState:
         wire_key: str = run.key
         self.finished.pop(run.key, None)
         if before:
-            start_ms, wire_key = before.ended_at_ms, f"{run.key}~{number}"
+            # Of the run and its instant alone: who tells it again calls it the same.
+            start_ms, wire_key = before.ended_at_ms, f"{run.key}~{before.ended_at_ms}"
         self._note_devices(run)
         live = LiveRun(
             key=run.key,
@@ -291,6 +292,20 @@ class NodeState:
         for live in [*self.live.values(), *self.ended]:
             for opened in [*live.meters(), *live.closing]:
                 integrate.forfeit(opened.meter, floor_ms)
+
+    def disown(self, number: int, floor_ms: int) -> None:
+        """Know nothing any more of runs numbered below `number`, nor tell what was before.
+
+        They are not ended: they may go on with whom they belong to.
+        """
+        for live in [one for one in self.live.values() if one.definition.number < number]:
+            del self.live[live.key]
+            for opened in live.meters():
+                self.meters.discard(opened, floor_ms)
+        self.ended = [live for live in self.ended if live.definition.number >= number]
+        self._ending = [one for one in self._ending if one[0].definition.number >= number]
+        self._changed = [live for live in self._changed if live.key in self.live]
+        self.forfeit(max(floor_ms, self.meters.floor_ms or 0))
 
     def redefine(self) -> None:
         """Tell all definitions anew: who reads the next draft knows none."""

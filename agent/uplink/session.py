@@ -10,9 +10,17 @@ backlog of days is read from the spool as the acks come.
 from collections import deque
 from dataclasses import dataclass, field
 
-from agent.backlog import Backlog, Missing
+from agent.backlog import Backlog, Missing, StoredBatch
+from agent.errors import SpoolError
 from agent.uplink.identity import Identity, hello_of
-from agent.uplink.wire import Known, Named, batch_message, gap_message, heartbeat_message
+from agent.uplink.wire import (
+    Known,
+    Named,
+    batch_message,
+    digest_of,
+    gap_message,
+    heartbeat_message,
+)
 from proto.metering.v1 import metering_pb2 as pb
 
 Reason = pb.Reject.Reason
@@ -135,7 +143,10 @@ class Session:
         self._at.heard_at = now
         match message.WhichOneof("message"):
             case "welcome" if not self.is_welcome:
-                self._welcome(message.welcome)
+                try:
+                    self._welcome(message.welcome)
+                except SpoolError as error:
+                    self.end(Outcome(reason=str(error)))
             case "ack" if self.is_welcome:
                 self._ack(message.ack.acked_through)
             case "reject":
@@ -180,9 +191,20 @@ class Session:
                 Outcome(reason=f"{reason}: it is a copy or was rolled back", is_stream_lost=True)
             )
             return
+        if welcome.acked_digest and not self._is_own(through, welcome.acked_digest):
+            reason = f"the aggregator holds another sequence {through} than this spool"
+            self.end(
+                Outcome(reason=f"{reason}: it is a copy or was rolled back", is_stream_lost=True)
+            )
+            return
         self._backlog.rewind(through, welcome.incarnation)
         self._backlog.ack(through)
         self._at.following = through + 1
+
+    def _is_own(self, sequence: int, digest: bytes) -> bool:
+        """Whether a durable batch is the one of this spool, as far as it still has it."""
+        found = self._backlog.fetch(sequence)
+        return not isinstance(found, StoredBatch) or digest_of(found) == digest
 
     def _ack(self, through: int) -> None:
         self._counters.acks += 1
@@ -203,9 +225,10 @@ class Session:
             case Reason.REASON_NEED_DEFINITIONS if self.is_welcome:
                 self._known.forget()
                 self._go_back(reject.sequence)
-            case Reason.REASON_CONFLICT if self.is_welcome:  # ours is kept in quarantine there
+            case Reason.REASON_CONFLICT if self.is_welcome:
                 self._counters.conflicts += 1
-                self._ack(reject.sequence)
+                reason = f"{detail}: the spool is a copy or was rolled back"
+                self.end(Outcome(reason=reason, is_stream_lost=True))
             case Reason.REASON_FENCED:
                 self.end(Outcome(reason=detail, is_stream_lost=True))
             case Reason.REASON_BUSY:

@@ -60,8 +60,13 @@ def batch_message(stored: StoredBatch, known: Known) -> tuple[bytes, Named]:
     if len(runs) < len(batch.runs):
         del batch.runs[:]
         batch.runs.extend(runs)
-    batch.digest = hashlib.sha256(stored.batch).digest()
+    batch.digest = digest_of(stored)
     return pb.AgentMessage(batch=batch).SerializeToString(), named
+
+
+def digest_of(stored: StoredBatch) -> bytes:
+    """What tells one stored batch from another."""
+    return hashlib.sha256(stored.batch).digest()
 
 
 def gap_message(missing: Missing) -> bytes:

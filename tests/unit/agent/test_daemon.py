@@ -32,7 +32,7 @@ from agent.samplers import Sampler
 from agent.samplers.host import HostCapacity, HostReader
 from agent.sections.metrics import MetricsSettings
 from agent.settings import AgentSettings, build_settings
-from agent.spool import Spool
+from agent.spool import Spool, recover
 from agent.uplink import Uplink
 from agent.uplink.session import Pace
 from proto.metering.v1 import metering_pb2 as pb
@@ -46,10 +46,10 @@ HOUR_MS = 3_600_000
 MS = 1_000_000
 
 
-def settings_of(tmp_path: Path) -> AgentSettings:
+def settings_of(tmp_path: Path, node: str = "n1") -> AgentSettings:
     """Defaults, for a node of a known name."""
     settings = build_settings(Reader({}, {}), "test")
-    return replace(settings, node=replace(settings.node, name="n1"))
+    return replace(settings, node=replace(settings.node, name=node))
 
 
 def open_spool(directory: Path) -> Spool:
@@ -74,6 +74,8 @@ class Bench:
     link: FakeLink = field(default_factory=FakeLink)
     host: HostReader | None = None
     textfile: Path | None = None
+    machine_id: str = "machine-1"
+    node: str = "n1"
     lives: int = 0
 
     def __post_init__(self) -> None:
@@ -85,7 +87,8 @@ class Bench:
         spool = open_spool(self.directory)
         daemon = Daemon(
             settings=replace(
-                settings_of(self.tmp_path), metrics=MetricsSettings(textfile=self.textfile)
+                settings_of(self.tmp_path, self.node),
+                metrics=MetricsSettings(textfile=self.textfile),
             ),
             clock=AgentClock(self.time),
             providers=[self.others[0] if self.others else self.provider],
@@ -96,6 +99,7 @@ class Bench:
             watcher=Watcher(),
             cpu_model="EPYC",
             host=self.host,
+            machine_id=self.machine_id,
         )
         return spool, daemon
 
@@ -563,36 +567,166 @@ def test_when_all_frames_are_lost_numbers_are_not_used_again(bench: Bench) -> No
 # Streams ---------------------------------------------------------------------------------
 
 
-def test_a_lost_stream_is_replaced_and_nothing_is_billed_twice(bench: Bench) -> None:
-    """The new one begins with all definitions and with no time from before it."""
-    burn(bench, 70)
-    old = bench.spool.stream_id
+def lose_stream(bench: Bench) -> None:
+    """Let the uplink say that the stream must be given up."""
     bench.link.lost_stream = "the aggregator holds sequence 9"
     bench.link.calls.clear()
+
+
+def test_a_lost_stream_is_replaced_and_all_that_may_be_missing_is_told_again(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The new one begins with the frames that are not acked, and the agent goes on in it."""
+    burn(bench, 130)
+    old = bench.spool.stream_id
+    bench.spool.ack(1)
+    lose_stream(bench)
     burn(bench, 60)
     assert bench.spool.stream_id != old
     assert "resume" in bench.link.calls
+    (told,) = [one for one in caplog.records if getattr(one, "action", "") == "new_stream"]
+    assert told.__dict__["told_again"] == 2
     bench.kill()
     burn(bench, 60)
-    first = batches_in(bench.spool)[0]
-    assert [meter.type for meter in first.meters] == ["cpu", "mem"]
+    bench.finish()
+    bench.spool, bench.daemon = bench.start()
     records = bench.records()
-    assert records[0].start_ms == START_MS + 80_000
-    assert total(records, "used") == 250 * total(records, "length_ms")
+    assert [batch.sequence for batch in batches_in(bench.spool)][:3] == [1, 2, 3]
+    assert total(records, "length_ms") == 250_000, "definitions alone were acked"
+    assert total(records, "used") == 250 * 250_000
 
 
-def test_a_draft_that_waited_for_room_in_a_lost_stream_is_given_up(
+def test_holes_of_a_lost_stream_are_declared_in_the_new_one(bench: Bench) -> None:
+    """What was destroyed in its backlog is a gap there as well."""
+    burn(bench, 190)
+    third = places(bench.spool)[2]
+    flip(third.path, third.end - 1)
+    bench.kill()
+    lose_stream(bench)
+    burn(bench, 10)
+    (gap,) = bench.spool.missing()
+    assert (gap.first, gap.last) == (3, 3)
+    bench.kill()
+    (gap,) = bench.spool.missing()
+    assert (gap.first, gap.last) == (3, 3)
+
+
+def test_a_draft_that_waited_for_room_in_a_lost_stream_is_told_in_the_new_one(
     bench: Bench, disk: Disk
 ) -> None:
-    """It belongs to the stream that is not used any more."""
-    burn(bench, 60)
+    """On a full disk the old stream stays until there is room; nothing is lost."""
+    burn(bench, 50)
     disk.fill()
     burn(bench, 30)
+    old = bench.spool.stream_id
+    lose_stream(bench)
+    burn(bench, 30)
+    assert bench.spool.stream_id == old
+    assert bench.link.lost_stream is not None
     disk.empty()
-    bench.link.lost_stream = "fenced"
     burn(bench, 60)
-    assert batches_in(bench.spool)[0].sequence == 1
-    assert bench.link.lost_stream is None
+    assert bench.spool.stream_id != old
+    bench.finish()
+    bench.spool, bench.daemon = bench.start()
+    assert total(bench.records(), "length_ms") == 170_000
+    assert total(bench.records(), "used") == 250 * 170_000
+
+
+@pytest.mark.parametrize("killed_at", ["move_aside", "begin_with"])
+def test_a_kill_between_two_streams_leaves_the_new_one_whole(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
+    """The head says which of them counts; what it has to tell is there before."""
+    burn(bench, 130)
+
+    def killed(_path: Path) -> Path:
+        raise SpoolError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recover, killed_at, killed)
+        lose_stream(bench)
+        with pytest.raises(SpoolError, match="killed"):
+            bench.look(0)
+    bench.kill()
+    assert total(bench.records(), "length_ms") == 120_000
+
+
+def test_a_kill_before_the_new_stream_counts_leaves_the_old_one(bench: Bench) -> None:
+    """What was prepared for it is dropped."""
+    burn(bench, 130)
+    prepared = bench.directory / "next"
+    prepared.write_bytes(b"half")
+    bench.kill()
+    assert total(bench.records(), "length_ms") == 120_000
+    assert not (bench.directory / "next").exists()
+
+
+def test_a_copy_on_another_machine_tells_and_ends_nothing_of_the_original(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It sets the spool aside before it connects, and meters its own jobs from its own boot."""
+    burn(bench, 130)
+    old = bench.spool.stream_id
+    bench.machine_id = "machine-2"
+    bench.time.reboot("boot-2")
+    bench.provider.has()
+    bench.kill()
+    assert bench.spool.stream_id != old
+    bench.look()
+    assert batches_in(bench.spool) == []
+    bench.provider.has(job("own", started_at_ms=START_MS + 130_000))
+    bench.look()
+    (batch,) = batches_in(bench.spool)
+    assert [run.job_id for run in batch.runs] == ["own"]
+    (told,) = [one for one in caplog.records if getattr(one, "action", "") == "cloned_spool"]
+    assert (told.__dict__["of"], told.__dict__["here"]) == ("machine-1", "machine-2")
+
+
+def test_after_a_reboot_a_lost_stream_takes_only_what_is_this_lifes(bench: Bench) -> None:
+    """It may be the copy of a machine with one id: the runs in it are not ours to end."""
+    burn(bench, 130)
+    bench.time.reboot("boot-2")
+    own = job("own", started_at_ms=START_MS + 130_000)
+    bench.provider.has(own)
+    bench.kill()
+    bench.look()
+    assert len(bench.ends()) == 1, "until we know better they ended with the machine"
+    bench.sampler.mem[own.key] = 7
+    bench.look(60_000)
+    lose_stream(bench)
+    bench.look(60_000)
+    bench.finish()
+    bench.spool, bench.daemon = bench.start()
+    assert {run.job_id for batch in batches_in(bench.spool) for run in batch.runs} == {"own"}
+    assert bench.ends() == []
+    assert total(bench.records(MEM), "length_ms") == 130_000
+
+
+def test_before_the_first_look_after_a_reboot_nothing_of_the_copy_is_told(bench: Bench) -> None:
+    """The aggregator may say at once that the stream is another's."""
+    burn(bench, 130)
+    bench.time.reboot("boot-2")
+    bench.provider.has()
+    bench.kill()
+    lose_stream(bench)
+    bench.look()
+    bench.look()
+    assert batches_in(bench.spool) == []
+    assert list(bench.daemon.state.live) == []
+
+
+def test_a_node_that_was_renamed_tells_nothing_again(bench: Bench) -> None:
+    """What may have arrived is billed to the old name; from now on it is the new one's."""
+    burn(bench, 130)
+    bench.node = "n2"
+    bench.kill()
+    lose_stream(bench)
+    burn(bench, 60)
+    bench.finish()
+    bench.spool, bench.daemon = bench.start()
+    records = bench.records()
+    assert records[0].start_ms == START_MS + 140_000
+    assert total(records, "length_ms") == 50_000
 
 
 # The loop --------------------------------------------------------------------------------

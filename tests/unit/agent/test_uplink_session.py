@@ -98,9 +98,9 @@ class Talk:
         """Let the aggregator say something."""
         self.session.receive(message, self.now)
 
-    def welcome(self, acked_through: int = 0) -> "Talk":
+    def welcome(self, acked_through: int = 0, digest: bytes = b"") -> "Talk":
         """Let the aggregator answer the Hello."""
-        welcome = pb.Welcome(acked_through=acked_through, incarnation="db/1")
+        welcome = pb.Welcome(acked_through=acked_through, incarnation="db/1", acked_digest=digest)
         self.hears(pb.AggregatorMessage(welcome=welcome))
         return self
 
@@ -394,14 +394,35 @@ def test_being_fenced_loses_the_stream() -> None:
     assert talk.session.outcome.is_stream_lost
 
 
-def test_a_conflict_is_counted_and_does_not_block() -> None:
-    """The aggregator keeps ours in quarantine: it is settled, loudly."""
-    talk = Talk(of(3)).welcome()
-    talk.says()
+def test_a_conflict_loses_the_stream() -> None:
+    """The spool went on otherwise than what is durable: what is ours belongs in another one."""
+    talk = Talk(of(2)).welcome()
+    talk.batches()
     talk.reject(pb.Reject(reason=R.REASON_CONFLICT, sequence=1))
     assert talk.counters.conflicts == 1
-    assert talk.backlog.acked_through == 1
-    assert talk.session.outcome is None
+    assert talk.session.outcome is not None
+    assert talk.session.outcome.is_stream_lost
+    assert talk.backlog.acked_through == 0
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_the_digest_of_the_mark_shows_a_copy(*, is_own: bool) -> None:
+    """A rolled-back spool that has caught up has as many sequences, and others."""
+    talk = Talk(of(3))
+    stored = batch(2) if is_own else batch(9)
+    talk.welcome(2, digest=hashlib.sha256(stored).digest())
+    assert (talk.session.outcome is None) is is_own
+    assert talk.sequences() == ([3] if is_own else [])
+    if talk.session.outcome:
+        assert talk.session.outcome.is_stream_lost
+        assert talk.backlog.acked_through == 0
+
+
+def test_a_mark_that_the_spool_has_no_more_is_believed() -> None:
+    """It was pruned or damaged: nothing can be compared."""
+    talk = Talk(MemoryBacklog(batch(1), "gone", batch(3)))
+    talk.welcome(2, digest=b"x" * 32)
+    assert talk.sequences() == [3]
 
 
 @pytest.mark.parametrize("reason", [R.REASON_INVALID, R.REASON_UNSPECIFIED])
