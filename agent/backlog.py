@@ -64,6 +64,14 @@ class Backlog(Protocol):
         """Note what is durable at the aggregator; a lower one than before changes nothing."""
         ...
 
+    def refuse(self, sequence: int, reason: str) -> bool:
+        """Keep a frame aside that the aggregator will never take; it is `Missing` from now on.
+
+        Returns:
+            Whether there is such a frame.
+        """
+        ...
+
     def rewind(self, acked_through: int, incarnation: str) -> None:
         """Note that another database answers, which is durable through a lower sequence."""
         ...

@@ -9,6 +9,7 @@ import psycopg
 from aggregator.metrics import Metrics
 from aggregator.settings import RetentionSettings
 from aggregator.store.chunks import add_chunks, drop_expired_chunks
+from aggregator.store.digests import forget_digests
 from aggregator.store.outage import Outage
 from aggregator.store.pool import Pool
 from aggregator.store.queries import query
@@ -47,6 +48,7 @@ class Maintenance:
         if dropped:
             self._metrics.dropped_chunks.inc(dropped)
             _LOGGER.info("dropped raw usage", extra={"action": "retain", "chunks": dropped})
+        await forget_digests(self._pool)
         async with self._pool.connection() as connection:
             row = await (await connection.execute(_COUNT_ALL_UNPRICED_ITEMS)).fetchone()
         self._metrics.unpriced_items.set(0 if row is None else row[0])

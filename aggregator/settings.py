@@ -81,7 +81,8 @@ class GrpcSettings(Section):
     port: Port = 50051
     enroll_port: Port = 0
     """Where nodes without a certificate ask for one; 0 = nowhere."""
-    max_message_bytes: int = Field(default=4 << 20, ge=64 << 10, le=64 << 20)
+    max_message_bytes: int = Field(default=4 << 20, ge=4 << 20, le=64 << 20)
+    """At least what the frame of an agent may become."""
 
 
 class TlsSettings(Section):

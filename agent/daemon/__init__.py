@@ -328,6 +328,7 @@ class Daemon:
             runs={provider.name: runs[provider.name] for provider in self._sources.providers},
             devices=self._sources.inventory.devices.values(),
             unacked_frames=self._spool.last_sequence - self._spool.acked_through,
+            refused_frames=self._spool.counters.refused_frames,
             is_blocked=self._recorder.is_blocked,
         )
         self._textfile.write(figures)

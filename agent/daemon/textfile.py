@@ -28,6 +28,7 @@ class Figures:
     runs: Mapping[str, int]  # live ones by provider
     devices: Iterable[Device]
     unacked_frames: int
+    refused_frames: int
     is_blocked: bool  # for want of room on the disk
 
 
@@ -103,6 +104,12 @@ def render(figures: Figures) -> str:
                 _labels(device=one.id, model=one.model, type=one.type): int(one.is_up)
                 for one in figures.devices
             },
+        ),
+        _family(
+            "refused_frames_total",
+            "counter",
+            "Frames that the aggregator will never take, kept aside.",
+            {"": figures.refused_frames},
         ),
         _family("unacked_frames", "gauge", "Frames to deliver.", {"": figures.unacked_frames}),
         _family("spool_full", "gauge", "Whether the disk is full.", {"": int(figures.is_blocked)}),

@@ -7,6 +7,7 @@ Directory
     reserve     the next segment's room, allocated ahead, so that a disk that fills up
                 later still takes a segment of frames
     damaged/    copies of bytes that were no frames any more
+    refused/    copies of Batches that the aggregator will never take
     aside/      segments of a stream that was given up (a clone's, a rolled-back disk's)
     next        what another stream will begin with, for the moment in which it takes over
 
@@ -73,6 +74,7 @@ class Spool:
         self._retention_ms = retention_ms
         self._random_bytes = random_bytes
         self._lock = threading.Lock()
+        self._refused: dict[int, str] = {}  # why; the next start tries again what is not past
         self._room = Room(directory, segment_bytes)
         with ExitStack() as opened:
             self._lock_fd = recover.take_lock(directory)
@@ -196,6 +198,7 @@ class Spool:
             if carried:
                 carried.path = recover.begin_with(carried.path)
             self._last_sequence -= base
+            self._refused.clear()
             self._writer = self._begin_writing()
         return len(carried.sequences) if carried else 0
 
@@ -217,6 +220,8 @@ class Spool:
         with self._lock:
             if sequence > self._last_sequence:
                 return None
+            if reason := self._refused.get(sequence):
+                return Missing(first=sequence, last=sequence, reason=reason)
             segment = self._segments.holder(sequence)
             stored = segment and self._read(segment, sequence)
             return stored or self._segments.missing(sequence, self._last_sequence)
@@ -235,6 +240,19 @@ class Spool:
             if acked_through > mark.acked_through:
                 durable = min(acked_through, self._last_sequence)
                 self._note(replace(mark, acked_through=durable))
+
+    def refuse(self, sequence: int, reason: str) -> bool:
+        """See `Backlog`. Its checkpoint stays of use, and so the frame where it is."""
+        with self._lock:
+            holder = self._segments.holder(sequence)
+            stored = self._read(holder, sequence) if holder else None
+            if stored is None:
+                return False
+            name = f"{self.stream_id.hex()}-{sequence:020}.batch"
+            recover.keep_refused(self._directory / recover.REFUSED / name, stored.batch)
+            self._refused[sequence] = reason
+        self.counters.refused_frames += 1
+        return True
 
     def rewind(self, acked_through: int, incarnation: str) -> None:
         """See `Backlog`."""

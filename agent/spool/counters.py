@@ -14,3 +14,4 @@ class SpoolCounters:
     replaced_segments: int = 0
     full_errors: int = 0
     mark_errors: int = 0
+    refused_frames: int = 0

@@ -19,6 +19,7 @@ from agent.spool.segments import Segments
 
 DAMAGED = "damaged"
 ASIDE = "aside"
+REFUSED = "refused"
 NEXT = "next"
 """What a new stream begins with, until the old one's segments are set aside."""
 
@@ -127,6 +128,13 @@ def recovered_from(segments: Segments, mark: Mark) -> Recovered:
         floor_ms=mark.sent_at_ms if was_sent or has_history else None,
         damages=sum(len(segment.damages) for segment in segments),
     )
+
+
+def keep_refused(path: Path, batch: bytes) -> None:
+    """Keep what cannot be delivered; on a full disk the frame itself is all there is."""
+    with suppress(OSError):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.write_bytes(batch)
 
 
 def _copy_aside(segment: Segment, damage: Damage) -> None:

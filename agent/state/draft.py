@@ -5,7 +5,7 @@ agent that was down for a week tells it in many frames, each consistent with the
 checkpoint that is taken after it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from agent.accounts.node import Told
@@ -17,6 +17,9 @@ from proto.metering.v1 import metering_pb2 as pb
 
 MAX_RECORDS = 10_000
 MAX_FRESH = 5_000
+MAX_DEFINITION_BYTES = 768 << 10
+"""Each for what is new, for what is recorded and for what has ended: with the records less
+than the 4 MiB that every aggregator takes in one message."""
 _HORIZON_MS = (1 << 32) - 60_000
 """Offsets of 32 bits reach so far from a batch's base."""
 
@@ -57,7 +60,7 @@ def take_draft(state: NodeState, *, flush: bool = False) -> Draft | None:
     `flush`: close the open windows too, up to where readings are accounted for.
     """
     meters = [*_closing(state), *_with_windows(state, flush=flush)]
-    fresh = state.meters.fresh[:MAX_FRESH]
+    fresh = _fitting(state.meters.fresh[:MAX_FRESH])
     accounts = state.meters.accounts
     if not meters and not fresh and not state.ended and not (accounts and accounts.amounts):
         return None
@@ -66,9 +69,10 @@ def take_draft(state: NodeState, *, flush: bool = False) -> Draft | None:
     for live in [*state.live.values(), *state.ended]:
         live.closing = [closing for closing in live.closing if not _is_recorded(closing)]
     ready = [live for live in state.ended if not live.closing][:MAX_FRESH]
+    ready = ready[: _count_fitting(live.definition.ByteSize() for live in ready)]
     ended = [_ended(live) for live in ready]
     state.ended = [live for live in state.ended if live not in ready]
-    del state.meters.fresh[:MAX_FRESH]
+    del state.meters.fresh[: len(fresh)]
     told = _take_accounts(state, records)
     if not records and not fresh and not ended and not told.records:
         return None
@@ -94,15 +98,39 @@ def _take_records(meters: Sequence[LiveMeter], *, flush: bool) -> list[UsageReco
     records: list[UsageRecord] = []
     starts = [opened.meter.window_start_ms for opened in meters]
     horizon_ms = min(starts, default=0) + _HORIZON_MS
+    room = MAX_DEFINITION_BYTES
     for opened in meters:
-        meter = opened.meter
+        meter, before = opened.meter, len(records)
         cut(meter, records, limit=MAX_RECORDS, horizon_ms=horizon_ms)
         is_last = flush or opened.is_closing
         if len(records) >= MAX_RECORDS:
             break
         if is_last and not meter.spans and meter.window_start_ms < horizon_ms:
             close_window(meter, records)
+        if len(records) > before:
+            room -= _definition_bytes(opened)
+            if room <= 0:
+                break
     return records
+
+
+def _fitting(meters: Sequence[LiveMeter]) -> Sequence[LiveMeter]:
+    return meters[: _count_fitting(_definition_bytes(opened) for opened in meters)]
+
+
+def _definition_bytes(opened: LiveMeter) -> int:
+    """What a meter adds to a frame at most: its run is often there already."""
+    return opened.definition.ByteSize() + opened.run_definition.ByteSize()
+
+
+def _count_fitting(sizes: Iterable[int]) -> int:
+    """How many of the definitions fit, one at least."""
+    room, count = MAX_DEFINITION_BYTES, 0
+    for size in sizes:
+        if room <= 0:
+            break
+        room, count = room - size, count + 1
+    return count
 
 
 def _attribute(

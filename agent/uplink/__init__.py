@@ -63,6 +63,7 @@ class Uplink:
         self._conversation: Conversation | None = None
         self._lost_stream: str | None = None
         self._told: str | None = ""  # what the log said last; None = that we are connected
+        self._is_one_by_one = False  # which message is not taken is to be found out
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
 
@@ -135,17 +136,21 @@ class Uplink:
     def _converse(self) -> Outcome:
         """Hold one conversation to its end, and say why it ended."""
         now = time.monotonic()
-        session = Session(self._backlog, self._identity, self._pace, self.counters, now)
+        pace = replace(self._pace, window_batches=1) if self._is_one_by_one else self._pace
+        session = Session(self._backlog, self._identity, pace, self.counters, now)
         self._session = session
         conversation = self._conversation = Conversation(self._target, self._requests(session))
         for message in conversation.answers():
             self._receive(session, message)
         with self._lock:
+            if session.is_welcome and not session.outcome and conversation.has_refused_size():
+                session.blame(conversation.ending())
             session.end(Outcome(reason=conversation.ending()))
             self._session = self._conversation = None
             self._lock.notify_all()
         conversation.close()
         assert session.outcome is not None
+        self._is_one_by_one = session.outcome.is_unclear
         return session.outcome
 
     def _requests(self, session: Session) -> Iterator[bytes]:

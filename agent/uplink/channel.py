@@ -54,6 +54,11 @@ class Conversation:
         code, details = self._stream.code(), self._stream.details()
         return f"{code.name}: {details}" if details else f"the aggregator hung up ({code.name})"
 
+    def has_refused_size(self) -> bool:
+        """Whether a message of ours was larger than what is taken over there."""
+        is_limit = self._stream.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        return is_limit and "larger than max" in (self._stream.details() or "")
+
     def cancel(self) -> None:
         """End it from this side, from any thread; `answers` ends soon after."""
         self._stream.cancel()

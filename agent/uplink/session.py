@@ -7,8 +7,11 @@ Flow control: at most `window_batches` and about `window_bytes` are under way un
 backlog of days is read from the spool as the acks come.
 """
 
+import logging
 from collections import deque
 from dataclasses import dataclass, field
+
+from google.protobuf.message import DecodeError
 
 from agent.backlog import Backlog, Missing, StoredBatch
 from agent.errors import SpoolError
@@ -24,6 +27,7 @@ from agent.uplink.wire import (
 from proto.metering.v1 import metering_pb2 as pb
 
 Reason = pb.Reject.Reason
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +44,15 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Why a session is over. `is_stream_lost`: the stream must not be used any more."""
+    """Why a session is over.
+
+    `is_stream_lost`: the stream must not be used any more. `is_unclear`: one of several
+    messages is not taken; sent one by one, the next time tells which.
+    """
 
     reason: str
     is_stream_lost: bool = False
+    is_unclear: bool = False
     retry_after_seconds: float = 0.0
 
 
@@ -61,6 +70,7 @@ class UplinkCounters:
     conflicts: int = 0
     rejects: int = 0
     lost_streams: int = 0
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +89,7 @@ class _Position:
     under_way_bytes: int = 0
     said_at: float = 0.0  # when we sent something
     heard_at: float = 0.0  # when we were answered, or had nothing to be answered
+    max_message_bytes: int = 0  # 0 = not known
 
 
 class Session:
@@ -169,18 +180,55 @@ class Session:
         found = self._backlog.fetch(self._at.following)
         if found is None:
             return None
-        if isinstance(found, Missing):
-            self._counters.gaps += 1
-            message, named, last = gap_message(found), Named(), found.last
-        else:
+        if isinstance(found, StoredBatch) and (built := self._build(found)):
             self._backlog.mark_sent(found)
             self._counters.batches += 1
-            (message, named), last = batch_message(found, self._known), found.sequence
+            (message, named), last = built, found.sequence
             self._counters.batch_bytes += len(message)
+        else:
+            gap = found if isinstance(found, Missing) else self._gap_for(found)
+            self._counters.gaps += 1
+            message, named, last = gap_message(gap), Named(), gap.last
         self._at.under_way.append(_Sent(last=last, size=len(message), named=named))
         self._at.under_way_bytes += len(message)
         self._at.following = last + 1
         return message
+
+    def _build(self, stored: StoredBatch) -> tuple[bytes, Named] | None:
+        """The message for a stored batch; None = it is none that the aggregator could take."""
+        limit = self._at.max_message_bytes
+        try:
+            message, named = batch_message(stored, self._known)
+        except DecodeError:
+            self._refuse(stored.sequence, "the stored batch cannot be parsed")
+            return None
+        if limit and len(message) > limit:
+            reason = f"a batch of {len(message)} bytes; the aggregator takes {limit}"
+            self._refuse(stored.sequence, reason)
+            return None
+        return message, named
+
+    def _gap_for(self, stored: StoredBatch) -> Missing:
+        found = self._backlog.fetch(stored.sequence)
+        if isinstance(found, Missing):
+            return found
+        return Missing(first=stored.sequence, last=stored.sequence, reason="refused")
+
+    def blame(self, reason: str, sequence: int = 0) -> None:
+        """Be over because a message will never be taken: `sequence`, or the one under way."""
+        if not sequence and len(self._at.under_way) == 1:
+            sequence = self._at.under_way[0].last
+        if sequence:
+            self._refuse(sequence, reason)
+        self.end(Outcome(reason=reason, is_unclear=not sequence))
+
+    def _refuse(self, sequence: int, reason: str) -> None:
+        if self._backlog.refuse(sequence, reason):
+            self._counters.refused += 1
+            _LOGGER.error(
+                "the aggregator never takes this batch: it is kept aside and declared lost",
+                extra={"action": "refused", "sequence": sequence, "reason": reason},
+            )
 
     def _welcome(self, welcome: pb.Welcome) -> None:
         """Go on after what is durable there, which may be less than we know, never more."""
@@ -197,6 +245,7 @@ class Session:
                 Outcome(reason=f"{reason}: it is a copy or was rolled back", is_stream_lost=True)
             )
             return
+        self._at.max_message_bytes = welcome.max_message_bytes
         self._backlog.rewind(through, welcome.incarnation)
         self._backlog.ack(through)
         self._at.following = through + 1
@@ -233,7 +282,9 @@ class Session:
                 self.end(Outcome(reason=detail, is_stream_lost=True))
             case Reason.REASON_BUSY:
                 self.end(Outcome(reason=detail, retry_after_seconds=reject.retry_after_ms / 1000))
-            case _:
+            case Reason.REASON_INVALID if self.is_welcome:
+                self.blame(detail, reject.sequence)
+            case _:  # a Hello that is refused is a matter of configuration: it is said again
                 self.end(Outcome(reason=detail))
 
     def _go_back(self, sequence: int) -> None:

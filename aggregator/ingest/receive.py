@@ -87,7 +87,7 @@ class Receiver:
 
     def _batch_item(self, session: Session, batch: pb.Batch, raw: bytes) -> Item | None:
         if not 0 < batch.sequence <= _MAX_SEQUENCE:
-            self._invalid(session, "sequences count from 1")
+            self._invalid(session, "sequences count from 1", batch.sequence)
             return None
         if batch.sequence < session.expected:
             return RepeatItem(session=session, decoded=refuse_whole(batch, Fault.SEQUENCE_REUSED))
@@ -140,8 +140,9 @@ class Receiver:
             session.is_rewinding = True
             refuse(session, self._metrics, pb.Reject.REASON_EXPECTED_SEQUENCE, sequence=sequence)
 
-    def _invalid(self, session: Session, detail: str) -> None:
-        refuse(session, self._metrics, pb.Reject.REASON_INVALID, detail=detail)
+    def _invalid(self, session: Session, detail: str, sequence: int = 0) -> None:
+        reason = pb.Reject.REASON_INVALID
+        refuse(session, self._metrics, reason, sequence=sequence, detail=detail)
         session.outbox.close()
 
     def _bounds(self) -> TimeBounds:

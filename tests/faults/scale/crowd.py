@@ -71,6 +71,10 @@ class Memory:
         """See `Backlog`."""
         self.acked_through = max(self.acked_through, acked_through)
 
+    def refuse(self, sequence: int, reason: str) -> bool:
+        """See `Backlog`."""
+        raise AssertionError(f"sequence {sequence} was refused: {reason}")
+
     def rewind(self, acked_through: int, incarnation: str) -> None:
         """See `Backlog`."""
         self.acked_through = min(self.acked_through, acked_through)

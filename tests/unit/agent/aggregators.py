@@ -25,6 +25,9 @@ class Aggregator:
     batches: list[pb.Batch] = field(default_factory=list[pb.Batch])
     gaps: list[pb.Gap] = field(default_factory=list[pb.Gap])
     heartbeats: int = 0
+    never_taken: set[int] = field(default_factory=set[int])  # nor can it say which it was
+    max_message_bytes: int = 0
+    receive_bytes: int = 4 << 20  # what gRPC itself lets in
     is_silent: bool = False  # take everything, answer nothing
     hang_up_after: int | None = None  # messages; then end the call without an ack
     refusals: list[pb.Reject] = field(default_factory=list[pb.Reject])  # for the next Hellos
@@ -50,6 +53,7 @@ class Aggregator:
                     epoch=len(self.hellos),
                     acked_through=self.acked_through,
                     incarnation=self.incarnation,
+                    max_message_bytes=self.max_message_bytes,
                 )
             )
         for message in requests:
@@ -58,6 +62,10 @@ class Aggregator:
                 if self.hang_up_after < 0:
                     self.hang_up_after = None
                     return
+            if message.batch.sequence in self.never_taken:
+                reason = pb.Reject.REASON_INVALID
+                yield pb.AggregatorMessage(reject=pb.Reject(reason=reason, detail="no"))
+                return
             answer = self._take(message)
             if answer and not self.is_silent:
                 yield answer
@@ -90,7 +98,8 @@ class Aggregator:
 @contextmanager
 def serving(aggregator: Aggregator) -> Generator[Aggregator]:
     """Serve `aggregator` on its port, or on a free one."""
-    server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+    limit = ("grpc.max_receive_message_length", aggregator.receive_bytes)
+    server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0), limit])
     service, method = METHOD.strip("/").split("/")
     handler = grpc.stream_stream_rpc_method_handler(  # pyright: ignore[reportUnknownVariableType]
         aggregator.stream,

@@ -450,6 +450,10 @@ def test_a_full_disk_stops_sampling_and_loses_nothing(
     bench.spool, bench.daemon = bench.start()
     assert total(bench.records(), "length_ms") == 770_000
     assert total(bench.records(), "used") == 250 * 770_000
+    mem = bench.records(MEM)
+    assert total(mem, "length_ms") == 770_000
+    assert total(mem, "observed_ms") <= 770_000 - 600_000 + 2 * 60_000, "the gap is marked"
+    assert total(mem, "allocated") == 1_024 * 770_000
     actions = [getattr(record, "action", "") for record in caplog.records]
     assert (actions.count("spool_full"), actions.count("spool_resumed")) == (1, 1)
 
@@ -1046,7 +1050,7 @@ def test_the_agent_s_figures_are_in_a_file(tmp_path: Path) -> None:
     assert 'nodemeter_agent_device_up{device="GPU-0",model="H200",type="gpu"} 1' in lines
     assert list(tmp_path.glob("*.tmp")) == []
     families = list(text_string_to_metric_families(path.read_text()))
-    assert len(families) == 12
+    assert len(families) == 13
 
 
 def test_a_place_that_takes_no_figures_is_logged_once(

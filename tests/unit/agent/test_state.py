@@ -578,6 +578,26 @@ def test_a_long_absence_is_told_in_many_drafts(monkeypatch: pytest.MonkeyPatch) 
     assert total(node.told.of(CPU), "used") == 5 * 60_000 * 30 * 1_000_000 // (30 * 60_000 + TEN_S)
 
 
+def test_no_frame_is_larger_than_what_every_aggregator_takes() -> None:
+    """A thousand jobs with the longest of names, all told at once, and all ended at once."""
+    node = Node()
+    long = "\N{SNOWMAN}" * 256
+    runs = [
+        replace(
+            job(f"{number:04}{long}"[:256]), job_name=long, vc=long, project=long, namespace=long
+        )
+        for number in range(1_000)
+    ]
+    node.tick(*runs)
+    node.now_ms += 120_000
+    node.tick(*runs, readings={key: one for run in runs for key, one in cpu_of(run, 9).items()})
+    node.tick()
+    assert len(node.told.runs) == len(node.told.ends) == 1_000
+    assert total(node.told.of(CPU), "used") == 1_000 * 9
+    sizes = [batch.ByteSize() for batch in node.told.batches]
+    assert max(sizes) < 3 << 20
+
+
 def test_many_ends_are_told_in_many_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
     """None is left out."""
     monkeypatch.setattr(draft, "MAX_FRESH", 3)

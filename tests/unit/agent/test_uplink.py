@@ -120,6 +120,39 @@ def test_a_gap_is_declared_in_its_place(tmp_path: Path) -> None:
         assert [(gap.first, gap.last) for gap in there.gaps] == [(2, 2)]
 
 
+def test_a_frame_that_is_never_taken_blocks_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Found among many under way, kept aside, declared and logged once; the others arrive."""
+    with opened(tmp_path) as spool, serving(Aggregator(never_taken={7})) as there:
+        append(spool, 12)
+        with connected(spool, there.port) as uplink:
+            there.until(lambda: there.acked_through == 12)
+        assert [taken.sequence for taken in there.batches] == [*range(1, 7), *range(8, 13)]
+        assert [(gap.first, gap.last) for gap in there.gaps] == [(7, 7)]
+        assert uplink.counters.refused == spool.counters.refused_frames == 1
+        (kept,) = (tmp_path / "refused").iterdir()
+        assert kept.read_bytes() == batch(7)
+        assert not spool.refuse(99, "there is none")
+    refused = [one for one in caplog.records if getattr(one, "action", "") == "refused"]
+    assert [one.__dict__["sequence"] for one in refused] == [7]
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_frame_larger_than_what_is_taken_blocks_nothing(tmp_path: Path, *, is_told: bool) -> None:
+    """Whether the aggregator has said what it takes, or gRPC refuses it unseen."""
+    there = Aggregator(receive_bytes=1_000, max_message_bytes=1_000 if is_told else 0)
+    with opened(tmp_path) as spool, serving(there):
+        append(spool, 3)
+        spool.append(batch(4, ends=range(1, 500)), b"state", NOW_MS)
+        append(spool, 3)
+        with connected(spool, there.port) as uplink:
+            there.until(lambda: there.acked_through == 7)
+        assert [(gap.first, gap.last) for gap in there.gaps] == [(4, 4)]
+        assert {taken.sequence for taken in there.batches} == {1, 2, 3, 5, 6, 7}
+        assert uplink.counters.refused == 1
+
+
 def test_an_idle_node_is_heard(tmp_path: Path) -> None:
     """Heartbeats come while there is nothing else to say."""
     pace = Pace(heartbeat_seconds=0.01)

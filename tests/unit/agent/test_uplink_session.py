@@ -67,6 +67,12 @@ class MemoryBacklog:
         """See `Backlog`."""
         self.acked_through = max(self.acked_through, acked_through)
 
+    def refuse(self, sequence: int, reason: str) -> bool:
+        """See `Backlog`."""
+        is_held = isinstance(self.entries[sequence - 1], bytes)
+        self.entries[sequence - 1] = reason
+        return is_held
+
     def rewind(self, acked_through: int, incarnation: str) -> None:
         """See `Backlog`."""
         self.acked_through = min(self.acked_through, acked_through)
@@ -416,6 +422,58 @@ def test_the_digest_of_the_mark_shows_a_copy(*, is_own: bool) -> None:
     if talk.session.outcome:
         assert talk.session.outcome.is_stream_lost
         assert talk.backlog.acked_through == 0
+
+
+def test_a_frame_that_is_refused_for_good_becomes_a_gap(caplog: pytest.LogCaptureFixture) -> None:
+    """It is named, kept aside and declared, and what follows it is sent."""
+    backlog = of(3)
+    talk = Talk(backlog).welcome()
+    talk.batches()
+    talk.reject(pb.Reject(reason=R.REASON_INVALID, sequence=2, detail="no"))
+    assert reasons(talk) == ["REASON_INVALID: no"]
+    talk = Talk(backlog).welcome(1)
+    message = talk.says()
+    assert message is not None
+    assert (message.gap.first, message.gap.last, message.gap.reason) == (2, 2, "REASON_INVALID: no")
+    assert talk.sequences() == [3]
+    assert len([one for one in caplog.records if getattr(one, "action", "") == "refused"]) == 1
+
+
+def test_which_of_several_is_refused_is_found_out_one_by_one() -> None:
+    """The aggregator could not even read its sequence."""
+    talk = Talk(of(3)).welcome()
+    talk.batches()
+    talk.reject(pb.Reject(reason=R.REASON_INVALID, detail="cannot be parsed"))
+    assert talk.session.outcome is not None
+    assert talk.session.outcome.is_unclear
+    assert talk.counters.refused == 0
+    talk = Talk(talk.backlog, Pace(window_batches=1)).welcome(1)
+    assert talk.sequences() == [2]
+    talk.reject(pb.Reject(reason=R.REASON_INVALID, detail="cannot be parsed"))
+    assert talk.counters.refused == 1
+    assert talk.backlog.entries[1] == "REASON_INVALID: cannot be parsed"
+
+
+def test_a_refused_hello_is_no_frame(caplog: pytest.LogCaptureFixture) -> None:
+    """It is said again later: the configuration may be put right."""
+    talk = Talk(of(1))
+    talk.reject(pb.Reject(reason=R.REASON_INVALID, sequence=1, detail="address"))
+    assert reasons(talk) == ["REASON_INVALID: address"]
+    assert talk.counters.refused == 0
+    assert caplog.records == []
+
+
+def test_what_is_larger_than_the_aggregator_takes_is_never_sent() -> None:
+    """Nor what is no batch at all: each is a gap, and the others go on."""
+    talk = Talk(MemoryBacklog(batch(1), batch(2, ends=range(1, 500)), b"\xff", batch(4)))
+    welcome = pb.Welcome(incarnation="db/1", max_message_bytes=1_000)
+    talk.hears(pb.AggregatorMessage(welcome=welcome))
+    said = [talk.says() for _ in range(3)]
+    gaps = [one.gap for one in said if one and one.HasField("gap")]
+    assert [(gap.first, gap.last) for gap in gaps] == [(2, 2), (3, 3)]
+    assert "the aggregator takes 1000" in gaps[0].reason
+    talk.ack(3)
+    assert talk.sequences() == [4]
 
 
 def test_a_mark_that_the_spool_has_no_more_is_believed() -> None:
