@@ -2,8 +2,8 @@
 
 The ack follows the commit. If the database fails, nobody knows whether it committed:
 the connections of that group are closed, and the mark that the next Hello reads decides.
-If it refuses the content, the group is stored one by one, and what is refused alone goes
-to quarantine.
+If it refuses the content, or storing fails in a way that nobody foresaw, the group is
+stored one by one, and what fails alone goes to quarantine: one item costs no other one.
 """
 
 import asyncio
@@ -37,6 +37,7 @@ _ATTEMPTS: Final = 4
 _DEFINITION: Final = 50
 """Storing a definition takes as long as storing so many records."""
 _POOL_TIMEOUT_SECONDS: Final = 10
+_REFUSED: Final = {Fault.REFUSED_BY_DATABASE, Fault.NOT_STORABLE}
 
 
 class Committer:
@@ -83,7 +84,7 @@ class Committer:
     async def _commit_next(self) -> None:
         group, size_bytes = self._collect()
         try:
-            await self._commit([item for item in group if not item.session.outbox.is_closed])
+            await self._commit_open(group)
         except Exception:
             _LOGGER.exception("ingest failed", extra={"action": "commit"})
             self._fail(group)
@@ -105,37 +106,45 @@ class Committer:
             size_bytes += size
         return group, size_bytes
 
+    async def _commit_open(self, items: Sequence[Item]) -> None:
+        """Store what came on connections that are not closed meanwhile."""
+        group = [item for item in items if not item.session.outbox.is_closed]
+        if group:
+            await self._commit(group)
+
     async def _commit(self, group: Sequence[Item]) -> None:
-        if not group:
-            return
         try:
             stored = await self._store(group)
         except ContestedError as error:
             for part in _apart(group, error.streams):
-                await self._commit([item for item in part if not item.session.outbox.is_closed])
+                await self._commit_open(part)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
-            await self._commit_apart(group, error)
+            _log_refusal(error)
+            await self._commit_apart(group, Fault.REFUSED_BY_DATABASE)
         except psycopg.Error as error:
             self._outage.begin(error)
             self._fail(group, str(meaning(error)))
+        except MemoryError:
+            raise  # no item's fault
+        except Exception:  # a fault of ours, which something in the group brings to light
+            self._metrics.ingest_errors.inc()
+            _LOGGER.exception("a group could not be stored", extra=_told(group))
+            await self._commit_apart(group, Fault.NOT_STORABLE)
         else:
             self._outage.end()
             answer(stored, self._metrics)
 
-    async def _commit_apart(self, group: Sequence[Item], error: psycopg.Error) -> None:
+    async def _commit_apart(self, group: Sequence[Item], fault: Fault) -> None:
         """Store each item by itself; alone and refused, it goes to quarantine."""
-        _LOGGER.error(
-            "the database refused a group", extra={"action": "commit", "error": str(error)}
-        )
         if len(group) > 1:
             for item in group:
-                if not item.session.outbox.is_closed:
-                    await self._commit([item])
+                await self._commit_open([item])
             return
         (item,) = group
         if isinstance(item, BatchItem) and not _is_refused(item):
             batch = pb.AgentMessage.FromString(item.message).batch
-            whole = refuse_whole(batch, Fault.REFUSED_BY_DATABASE)
+            _LOGGER.error("a batch is set aside", extra={**_told(group), "reason": fault.value})
+            whole = refuse_whole(batch, fault)
             await self._commit([replace(item, decoded=whole)])
         else:
             self._fail(group)
@@ -150,6 +159,10 @@ class Committer:
             except (errors.DeadlockDetected, errors.SerializationFailure):
                 if attempt == _ATTEMPTS - 1:
                     raise
+            except psycopg.ProgrammingError as error:
+                if error.sqlstate is None:  # psycopg's own: a value that it cannot send
+                    raise TypeError("a value that cannot be sent") from error
+                raise
         raise AssertionError("not reached")
 
     def _fail(self, group: Sequence[Item], detail: str = "the database failed") -> None:
@@ -175,6 +188,10 @@ def _apart(group: Sequence[Item], streams: Collection[StreamId]) -> Iterable[Seq
         yield [item for item in group if item.session.identity.stream_id == stream_id]
 
 
+def _log_refusal(error: psycopg.Error) -> None:
+    _LOGGER.error("the database refused a group", extra={"action": "commit", "error": str(error)})
+
+
 def _weight(item: Item) -> int:
     """What an item costs, in records."""
     if not isinstance(item, BatchItem):
@@ -184,4 +201,15 @@ def _weight(item: Item) -> int:
 
 
 def _is_refused(item: BatchItem) -> bool:
-    return any(part.reason is Fault.REFUSED_BY_DATABASE for part in item.decoded.set_aside)
+    return any(part.reason in _REFUSED for part in item.decoded.set_aside)
+
+
+def _told(group: Sequence[Item]) -> dict[str, object]:
+    """What the log says of a group: whose it is where that is one, and which sequence."""
+    said: dict[str, object] = {"action": "commit", "items": len(group)}
+    if len(group) == 1:
+        said["node"] = group[0].session.identity.node
+        said["stream"] = str(group[0].session.identity.stream_id)
+        if isinstance(group[0], BatchItem):
+            said["sequence"] = group[0].decoded.sequence
+    return said

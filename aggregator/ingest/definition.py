@@ -58,6 +58,8 @@ class Fault(StrEnum):
     """`effective` is below what was allocated or used, which it is the larger of."""
     OVER_OBSERVED = "over_observed"
     REFUSED_BY_DATABASE = "refused_by_database"
+    NOT_STORABLE = "not_storable"
+    """Storing it fails in a way that nobody foresaw; the log has the traceback."""
     SEQUENCE_REUSED = "sequence_reused"
     ALREADY_METERED = "already_metered"
     """Another stream of the node told it, or tells it now."""

@@ -253,10 +253,11 @@ async def test_too_many_requests_at_once_are_turned_away(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rather than taking the last connection."""
-    monkeypatch.setattr("aggregator.billing.database._WAIT_SECONDS", 0.05)
     async with database.reading(), database.reading(), database.reading():
+        monkeypatch.setattr("aggregator.billing.database._WAIT_SECONDS", 0.05)
         with pytest.raises(DatabaseError, match="at once"):
             await list_ratios(database)
+        monkeypatch.undo()
     assert await list_ratios(database) == []
 
 
