@@ -14,8 +14,8 @@ from aggregator.errors import NodemeterError
 from aggregator.notify import Notifier
 from aggregator.serve import serve
 from aggregator.settings import Settings, find_config, load_settings
-from aggregator.store.embedded import Server, ensure_server
-from aggregator.store.migrate import migrate
+from aggregator.store.embedded import SERVICE_LOGIN, Server, ensure_server
+from aggregator.store.migrate import migrate, prepare
 from aggregator.values import EMBEDDED
 
 _EXAMPLES: Final = """\
@@ -23,7 +23,7 @@ examples:
   nodemeter-aggregator serve
   nodemeter-aggregator serve --config ./aggregator.toml
   NODEMETER_HTTP_PORT=9090 nodemeter-aggregator serve
-  NODEMETER_DATABASE_URL=postgresql://nodemeter@db/nodemeter nodemeter-aggregator migrate
+  NODEMETER_DATABASE_OWNER_URL=postgresql://owner@db/nodemeter nodemeter-aggregator migrate
   nodemeter-aggregator check-config
 
 The configuration is --config, else $NODEMETER_AGGREGATOR_CONFIG, else that of `make run`
@@ -59,17 +59,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(settings: Settings, command: str) -> None:
     """Serve or migrate, with the database that the configuration names."""
     if settings.database.url != EMBEDDED:
-        migrate(settings.database.url)
+        prepare(settings.database.url, settings.database.owner_url)
         if command == "serve":
             asyncio.run(serve(settings, settings.database.url, Notifier(os.environ)))
         return
     with ensure_server(settings.database.state_dir) as server:
-        migrate(server.url)
+        migrate(server.url, login=SERVICE_LOGIN)
         if command == "serve":
             asyncio.run(
                 serve(
                     settings,
-                    server.url,
+                    server.service_url,
                     Notifier(os.environ),
                     database_is_running=lambda: _is_running(server),
                 )

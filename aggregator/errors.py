@@ -15,8 +15,14 @@
         ├── TimescalePrivilegeError
         ├── TimescaleVersionError
         ├── SchemaMissingError
+        ├── SchemaIncompleteError
         ├── SchemaNewerError
+        ├── SchemaOlderError
         ├── SchemaChangedError
+        ├── SchemaPrivilegeError
+        ├── RoleRefusedError
+        ├── RolesMissingError
+        ├── GrantsMissingError
         └── MigrationFailedError
 
 Foreign errors (psycopg, OSError) are translated once, where they arise, by
@@ -170,6 +176,17 @@ class SchemaMissingError(DatabaseError):
         )
 
 
+class SchemaIncompleteError(DatabaseError):
+    """The schema was migrated, and something of it is not there any more."""
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        """Name what is missing; no start of ours brings it back."""
+        super().__init__(
+            f"the database lacks {', '.join(missing)}, which a migration made: somebody dropped "
+            "it; restore a backup of the database"
+        )
+
+
 class SchemaNewerError(DatabaseError):
     """The database was migrated by a newer nodemeter."""
 
@@ -181,6 +198,18 @@ class SchemaNewerError(DatabaseError):
         )
 
 
+class SchemaOlderError(DatabaseError):
+    """The services' login, which may not migrate, finds the schema of an older nodemeter."""
+
+    def __init__(self, url: str, missing: Sequence[str]) -> None:
+        """Name the migrations and who is to apply them."""
+        super().__init__(
+            f"the database lacks {', '.join(missing)}, and the login of {redact(url)} does not "
+            "own its tables: run `nodemeter-aggregator migrate` as their owner, whom "
+            "[database] owner_url names"
+        )
+
+
 class SchemaChangedError(DatabaseError):
     """A migration that was applied is not the one that this software holds."""
 
@@ -189,6 +218,53 @@ class SchemaChangedError(DatabaseError):
         super().__init__(
             f"migration {name} was applied with another content than this software's: "
             "the database belongs to another build of nodemeter"
+        )
+
+
+class SchemaPrivilegeError(DatabaseError):
+    """The role may not make the tables."""
+
+    def __init__(self, url: str, schema: str) -> None:
+        """Name the ways to one who may."""
+        super().__init__(
+            f"the login of {redact(url)} may not create tables in the schema {schema}; let "
+            "[database] owner_url name one that may (the database's owner), or as a superuser "
+            f"run `GRANT CREATE ON SCHEMA {schema} TO …` in that database"
+        )
+
+
+class RoleRefusedError(DatabaseError):
+    """The login may not act as the role of a service."""
+
+    def __init__(self, url: str, role: str) -> None:
+        """Name the ways to make it so."""
+        super().__init__(
+            f"the login of {redact(url)} may not act as {role}: run `nodemeter-aggregator "
+            "migrate` as the owner of the tables, whom [database] owner_url names, or as a "
+            f"superuser `GRANT {role} TO …`"
+        )
+
+
+class RolesMissingError(DatabaseError):
+    """What services need in the database can only be given by somebody else."""
+
+    def __init__(self, url: str, statements: Sequence[str]) -> None:
+        """Give the very statements."""
+        lines = "\n".join(f"  {each};" for each in statements)
+        super().__init__(
+            f"the services' roles and rights are not complete, and the login of {redact(url)} "
+            f"may not complete them; as a superuser run in that database, once:\n{lines}"
+        )
+
+
+class GrantsMissingError(DatabaseError):
+    """A service may not do what it has to."""
+
+    def __init__(self, detail: str) -> None:
+        """Say what, and who brings it back."""
+        super().__init__(
+            f"the database refuses a service what it needs ({detail}): run "
+            "`nodemeter-aggregator migrate`, which grants it again"
         )
 
 

@@ -22,7 +22,7 @@ _NUMBER = re.compile(
     r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(?:[eE][+-]?[0-9]{1,3})?"
 )
 _BARE = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_SECRET = {("database", "url")}
+_SECRET = {("database", "url"), ("database", "owner_url")}
 
 
 def from_text(text: str, schema: Schema) -> object:

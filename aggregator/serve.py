@@ -9,7 +9,7 @@ import asyncio
 import errno
 import logging
 import signal
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -25,11 +25,12 @@ from aggregator.notify import Notifier
 from aggregator.rater import Rater
 from aggregator.settings import HttpSettings, Settings
 from aggregator.store.chunks import add_chunks
+from aggregator.store.grants import Role
 from aggregator.store.pool import Pool, open_pool
 
 _LOGGER: Final = logging.getLogger(__name__)
-_WORKERS: Final = 4
-"""Connections of ingest (two), rater and maintenance; requests have a pool of their own."""
+_WORKERS: Final = {Role.INGEST: 2, Role.RATER: 1, Role.MAINTENANCE: 1}
+"""Connections of each service that works by itself; that of requests is configured."""
 _CHECK_SECONDS: Final = 1.0
 
 
@@ -55,12 +56,16 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        workers = await stack.enter_async_context(_pool(url, _WORKERS))
-        requests = await stack.enter_async_context(_pool(url, settings.database.pool_size))
-        await add_chunks(workers)
-        await stack.enter_async_context(_http(settings, requests, metrics))
-        tasks = await stack.enter_async_context(_background(settings, workers, metrics))
-        ingest = await stack.enter_async_context(IngestServer(workers, settings, metrics, utc_now))
+        sizes = {**_WORKERS, Role.API: settings.database.pool_size}
+        pools = {
+            role: await stack.enter_async_context(_pool(url, role, size))
+            for role, size in sizes.items()
+        }
+        await add_chunks(pools[Role.MAINTENANCE])
+        await stack.enter_async_context(_http(settings, pools[Role.API], metrics))
+        tasks = await stack.enter_async_context(_background(settings, pools, metrics))
+        server = IngestServer(pools[Role.INGEST], settings, metrics, utc_now)
+        ingest = await stack.enter_async_context(server)
         stack.callback(notifier.stopping)
         notifier.ready()
         _LOGGER.info(
@@ -71,8 +76,8 @@ async def serve(
 
 
 @asynccontextmanager
-async def _pool(url: str, size: int) -> AsyncGenerator[Pool]:
-    pool = await open_pool(url, max_size=size)
+async def _pool(url: str, role: Role, size: int) -> AsyncGenerator[Pool]:
+    pool = await open_pool(url, role=role, max_size=size)
     try:
         yield pool
     finally:
@@ -103,13 +108,13 @@ async def _listen(runner: web.AppRunner, settings: HttpSettings) -> None:
 
 @asynccontextmanager
 async def _background(
-    settings: Settings, pool: Pool, metrics: Metrics
+    settings: Settings, pools: Mapping[Role, Pool], metrics: Metrics
 ) -> AsyncGenerator[list[asyncio.Task[None]]]:
+    rater = Rater(pools[Role.RATER], settings.rater, metrics)
+    maintenance = Maintenance(pools[Role.MAINTENANCE], settings.retention, metrics)
     tasks = [
-        asyncio.create_task(Rater(pool, settings.rater, metrics).run(), name="rater"),
-        asyncio.create_task(
-            Maintenance(pool, settings.retention, metrics).run(), name="maintenance"
-        ),
+        asyncio.create_task(rater.run(), name="rater"),
+        asyncio.create_task(maintenance.run(), name="maintenance"),
     ]
     try:
         yield tasks

@@ -22,6 +22,7 @@ from aggregator.values import (
     Host,
     MaybePath,
     Networks,
+    OwnerUrl,
     Port,
     is_host,
     is_loopback,
@@ -58,6 +59,8 @@ class DatabaseSettings(Section):
 
     url: DatabaseUrl = EMBEDDED
     """`postgresql://…`, or `embedded`: a TimescaleDB that the aggregator starts itself."""
+    owner_url: OwnerUrl = ""
+    """Who makes and migrates the tables of another's server; empty: whoever `url` names."""
     state_dir: FilePath = Path("/var/lib/nodemeter")
     """Where the embedded database keeps its data."""
     pool_size: int = Field(default=8, ge=4, le=100)
@@ -240,6 +243,9 @@ def _apply_environment(
 def _clashes(settings: Settings, laid: set[tuple[str, str]]) -> Iterator[str]:
     """What is wrong with values only beside each other."""
     http, grpc = settings.http, settings.grpc
+    if settings.database.url == EMBEDDED and settings.database.owner_url:
+        where = place("database", "owner_url", laid)
+        yield f"{where}: the embedded database has an owner of its own; leave this out"
     if http.port == grpc.port != 0 and may_coincide(http.host, grpc.host):
         first, second = place("http", "port", laid), place("grpc", "port", laid)
         yield f"{first} and {second} are both {http.port}: they must be two ports"

@@ -59,6 +59,12 @@ def _url(url: str) -> str:
     return url
 
 
+def _owner_url(url: str) -> str:
+    if url == EMBEDDED:
+        raise ValueError("the embedded database has an owner of its own; leave this out")
+    return _url(url) if url else url
+
+
 def _path(value: object) -> object:
     if isinstance(value, Path):
         return value
@@ -129,6 +135,7 @@ def _nearest(value: Toml) -> str:
 
 
 DatabaseUrl: TypeAlias = Annotated[str, AfterValidator(_url)]
+OwnerUrl: TypeAlias = Annotated[str, AfterValidator(_owner_url)]
 FilePath: TypeAlias = Annotated[Path, BeforeValidator(_path)]
 Host: TypeAlias = Annotated[str, AfterValidator(_host)]
 MaybePath: TypeAlias = Annotated[Path | None, BeforeValidator(_path_or_none)]

@@ -16,8 +16,9 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
-from aggregator.store.embedded import Server, ensure_server
+from aggregator.store.embedded import SERVICE_LOGIN, Server, ensure_server
 from aggregator.store.embedded.place import state_dir_of
 from aggregator.store.migrate import migrate
 
@@ -68,7 +69,7 @@ def timescaledb(software_dir: Path) -> Iterator[Server]:
 def migrated_template(timescaledb: Server) -> str:
     """The name of a database with the newest schema, closed so that it can be copied."""
     _execute(timescaledb, "CREATE DATABASE {}", TEMPLATE)
-    migrate(timescaledb.url_of(TEMPLATE))
+    migrate(timescaledb.url_of(TEMPLATE), login=SERVICE_LOGIN)
     _execute(timescaledb, "ALTER DATABASE {} ALLOW_CONNECTIONS false", TEMPLATE)
     return TEMPLATE
 
@@ -82,9 +83,15 @@ def empty_database_url(timescaledb: Server) -> Iterator[str]:
 
 @pytest.fixture
 def database_url(timescaledb: Server, migrated_template: str) -> Iterator[str]:
-    """A database of this test alone, with the newest schema and no rows."""
+    """A database of this test alone, with the newest schema and no rows; as its owner."""
     with _database(timescaledb, migrated_template) as url:
         yield url
+
+
+@pytest.fixture
+def service_url(timescaledb: Server, database_url: str) -> str:
+    """The same database as the services log in to it; they act as one of their roles."""
+    return timescaledb.service_url_of(str(conninfo_to_dict(database_url)["dbname"]))
 
 
 @contextmanager

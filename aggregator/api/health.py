@@ -35,7 +35,7 @@ async def get_healthz(request: web.Request) -> web.StreamResponse:
 
 
 async def get_readyz(request: web.Request) -> web.StreamResponse:
-    """The database answers and holds this software's schema."""
+    """The database answers and holds this software's schema, with all that services may do."""
     if not await request.app[DATABASE].schema_is_current():
         raise Problem(
             HTTPStatus.SERVICE_UNAVAILABLE,
@@ -77,7 +77,7 @@ ROUTES = (
         handler=get_readyz,
         operation_id="getReadiness",
         tag=_TAG,
-        summary="Whether the database is reachable and migrated",
+        summary="Whether the database is reachable, migrated and complete",
         role=None,
         answers={HTTPStatus.OK: Answer(description="It is", adapter=HEALTH)},
         problems=(HTTPStatus.SERVICE_UNAVAILABLE,),

@@ -16,7 +16,8 @@ import psycopg
 from psycopg import AsyncConnection, AsyncServerCursor
 from psycopg.rows import TupleRow, class_row
 
-from aggregator.errors import DatabaseError
+from aggregator.errors import DatabaseError, GrantsMissingError, SchemaIncompleteError
+from aggregator.store.grants import wanted
 from aggregator.store.migrate import known_migrations
 from aggregator.store.outage import Outage, meaning
 from aggregator.store.pool import Pool
@@ -25,6 +26,8 @@ from aggregator.store.queries import Query, query
 _BEGIN_SNAPSHOT = query("begin_snapshot")
 _SET_REQUEST_LIMITS = query("set_request_limits")
 _GET_SCHEMA_VERSION = query("get_schema_version")
+_LIST_MISSING_OBJECTS = query("list_missing_objects")
+_LIST_GRANT_STATEMENTS = query("list_grant_statements")
 
 _log = logging.getLogger(__name__)
 
@@ -85,15 +88,19 @@ class Database:
             yield connection
 
     async def schema_is_current(self) -> bool:
-        """Whether the database answers and holds this software's schema.
+        """Whether the database answers and was migrated to this software's schema.
 
         It takes no turn: requests that wait for theirs do not make the service unready.
+        Raises a `DatabaseError` for what was dropped or taken away since.
         """
         with _translated(self._outage):
             async with self._pool.connection(timeout=_WAIT_SECONDS) as connection:
                 cursor = await connection.execute(_GET_SCHEMA_VERSION)
                 row = await cursor.fetchone()
-        return row is not None and row[0] == len(known_migrations())
+                if row is None or row[0] != len(known_migrations()):
+                    return False
+                await _check_objects(connection)
+        return True
 
     @asynccontextmanager
     async def _transaction(self, *, undo: bool = False) -> AsyncGenerator[Connection]:
@@ -117,6 +124,18 @@ class Database:
             yield
         finally:
             self._turns.release()
+
+
+async def _check_objects(connection: Connection) -> None:
+    """See that all tables are there, and that every service may do what it has to."""
+    cursor = await connection.execute(_LIST_MISSING_OBJECTS, wanted())
+    lacking = [str(name) for (name,) in await cursor.fetchall()]
+    if lacking:
+        raise SchemaIncompleteError(lacking)
+    cursor = await connection.execute(_LIST_GRANT_STATEMENTS, wanted())
+    grants = [str(statement) for statement, is_needed in await cursor.fetchall() if is_needed]
+    if grants:
+        raise GrantsMissingError("; ".join(grants))
 
 
 @contextmanager

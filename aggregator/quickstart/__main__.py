@@ -69,7 +69,7 @@ def run(environ: Mapping[str, str]) -> NoReturn:
     with ExitStack() as cleanup:
         server = cleanup.enter_context(ensure_server(state, software_dirs=_software_dirs(state)))
         prepare_state(state)
-        write_configs(options, state, server.url)
+        write_configs(options, state, url=server.service_url, owner_url=server.url)
         links = cleanup.enter_context(linked_configs(state, Path(sys.prefix)))
         children = [_child(state, "aggregator", "serve"), _child(state, "agent", "run")]
         for child in children:

@@ -8,8 +8,8 @@ from pathlib import Path
 from aggregator.quickstart.options import HOST, Options
 
 
-def write_configs(options: Options, state: Path, database_url: str) -> None:
-    """Write both configuration files into `state`."""
+def write_configs(options: Options, state: Path, *, url: str, owner_url: str) -> None:
+    """Write both configuration files into `state`; the URLs are the database's."""
     notice = "# Written by `make run` at every start: changes made here are lost.\n"
     agent = f"""{notice}
 [agent]
@@ -23,7 +23,8 @@ dir = {_toml(state / "jobs.d")}
 """
     aggregator = f"""{notice}
 [database]
-url = {_toml(database_url)}
+url = {_toml(url)}
+owner_url = {_toml(owner_url)}
 state_dir = {_toml(state)}
 
 [http]

@@ -3,7 +3,8 @@
 Migrations are numbered files, each applied in one transaction together with its row in
 `schema_migration`, under one advisory lock. Applying them again does nothing.
 The extension timescaledb is created before, since that may need a superuser; btree_gist
-is a trusted one and is created by a migration.
+is a trusted one and is created by a migration. The services' roles and rights follow from
+what `grants` declares, after every migration and whenever they differ.
 """
 
 import hashlib
@@ -23,14 +24,18 @@ from aggregator.errors import (
     MigrationFailedError,
     SchemaChangedError,
     SchemaNewerError,
+    SchemaOlderError,
+    SchemaPrivilegeError,
     TimescaleMissingError,
     TimescaleNotPreloadedError,
     TimescalePrivilegeError,
     TimescaleVersionError,
 )
 from aggregator.model import MIGRATE_LOCK
-from aggregator.store.pool import connect
+from aggregator.store.grants import Role
+from aggregator.store.pool import connect, login_of
 from aggregator.store.queries import query
+from aggregator.store.roles import settle_grants, settle_roles
 
 _FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _MINIMUM_SERVER: Final = 150000
@@ -52,18 +57,46 @@ class Migration:
         return hashlib.sha256(self.text).hexdigest()
 
 
-def migrate(url: str) -> Sequence[str]:
+def prepare(url: str, owner_url: str) -> None:
+    """Make the database ready for services that log in by `url`.
+
+    Where `owner_url` is empty, `url` is the owner's, too, unless its tables are another's: then
+    they must be of this version already. Raises a `DatabaseError` that says what to do.
+    """
+    if owner_url:
+        migrate(owner_url, login=login_of(url))
+    elif _is_of_another(url):
+        check_schema(url)
+    else:
+        migrate(url)
+
+
+def migrate(url: str, *, login: str | None = None) -> Sequence[str]:
     """Apply what is missing and name it; nothing if the schema is current.
 
-    Raises a `DatabaseError` that says what the operator can do.
+    `login` is whom the services log in as; None: as we do here. Raises a `DatabaseError`
+    that says what the operator can do.
     """
     with connect(url) as connection:
         check_server(connection, url)
         connection.execute(query("lock_migrations"), {"lock": MIGRATE_LOCK})
         _create_schema(connection)
         create_timescale(connection, url)
-        connection.execute(query("create_schema_migration"))
-        return [_apply(connection, each) for each in _missing(connection, known_migrations())]
+        settle_roles(connection, url, login)
+        _create_books(connection, url)
+        missing = _missing(connection, known_migrations())
+        applied = [_apply(connection, each) for each in missing]
+        settle_grants(connection, url)
+        return applied
+
+
+def check_schema(url: str) -> None:
+    """See, as a service, that the schema is this software's. Raises a `DatabaseError`."""
+    with connect(url, Role.API) as connection:
+        check_server(connection, url)
+        missing = _missing(connection, known_migrations())
+    if missing:
+        raise SchemaOlderError(url, [each.name for each in missing])
 
 
 def known_migrations() -> Sequence[Migration]:
@@ -129,6 +162,21 @@ def create_timescale(connection: Connection[TupleRow], url: str) -> None:
         if "preload" in str(error):
             raise TimescaleNotPreloadedError(url) from error
         raise MigrationFailedError("CREATE EXTENSION timescaledb", _words(error)) from error
+
+
+def _is_of_another(url: str) -> bool:
+    """Whether there are tables, and they belong to somebody else."""
+    with connect(url) as connection:
+        row = connection.execute(query("get_schema_ownership")).fetchone()
+    return row is not None and not row[0]
+
+
+def _create_books(connection: Connection[TupleRow], url: str) -> None:
+    try:
+        connection.execute(query("create_schema_migration"))
+    except errors.InsufficientPrivilege as error:
+        row = connection.execute(query("get_current_schema")).fetchone()
+        raise SchemaPrivilegeError(url, str(row[0]) if row else "public") from error
 
 
 def _missing(connection: Connection[TupleRow], known: Sequence[Migration]) -> Sequence[Migration]:

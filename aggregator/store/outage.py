@@ -3,9 +3,9 @@
 import logging
 
 import psycopg
-from psycopg.errors import InternalError_
+from psycopg.errors import InsufficientPrivilege, InternalError_
 
-from aggregator.errors import DatabaseError, SchemaMissingError
+from aggregator.errors import DatabaseError, GrantsMissingError, SchemaMissingError
 from aggregator.store.pool import SCHEMA_GONE
 
 
@@ -13,6 +13,8 @@ def meaning(error: psycopg.Error) -> DatabaseError:
     """The failure in our terms, for those who are told of it."""
     if isinstance(error, SCHEMA_GONE):
         return SchemaMissingError()
+    if isinstance(error, InsufficientPrivilege):
+        return GrantsMissingError(error.diag.message_primary or "no words")
     return DatabaseError("the database does not answer")
 
 

@@ -1,7 +1,8 @@
 """Opens connections and pools, and translates what psycopg says into our errors.
 
 Every session is in UTC, without JIT (our queries are short or set-based) and under the
-name `nodemeter-aggregator`.
+name `nodemeter-aggregator`. A service's session begins in the service's role, so that what
+it may do does not depend on who logs in; `RESET ROLE` leads back to that role.
 """
 
 from collections.abc import AsyncGenerator
@@ -11,6 +12,7 @@ from typing import Final, TypeAlias
 import psycopg
 from psycopg import AsyncConnection, Connection, errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
@@ -21,7 +23,9 @@ from aggregator.errors import (
     DatabaseMissingError,
     DatabaseUnreachableError,
     DatabaseUrlError,
+    RoleRefusedError,
 )
+from aggregator.store.grants import Role
 
 Pool: TypeAlias = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
@@ -66,8 +70,10 @@ class _Pool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
             await self.drain()
 
 
-def conninfo(url: str) -> str:
+def conninfo(url: str, role: Role | None = None) -> str:
     """Turn the configured URL into libpq's terms with our session settings.
+
+    `role` is what the session acts as; None: the login itself.
 
     Raises `DatabaseUrlError` for what is no connection string.
     """
@@ -75,7 +81,9 @@ def conninfo(url: str) -> str:
         given = conninfo_to_dict(url)
     except psycopg.ProgrammingError as error:
         raise DatabaseUrlError(url) from error
-    options = " ".join(part for part in (str(given.get("options") or ""), _SESSION) if part)
+    acting = f"-c role={role}" if role else ""
+    parts = (str(given.get("options") or ""), _SESSION, acting)
+    options = " ".join(part for part in parts if part)
     return make_conninfo(
         url,
         options=options,
@@ -84,30 +92,39 @@ def conninfo(url: str) -> str:
     )
 
 
-def connect(url: str) -> Connection[TupleRow]:
+def login_of(url: str) -> str:
+    """Who logs in by that URL, by libpq's rules."""
+    given = conninfo_to_dict(url).get("user")
+    default = next(each for each in Conninfo.get_defaults() if each.keyword == b"user")
+    return str(given or (default.val or b"").decode())
+
+
+def connect(url: str, role: Role | None = None) -> Connection[TupleRow]:
     """Open one connection, for migrations; the caller closes it.
 
     Raises the `DatabaseError` that says why it cannot be had.
     """
-    info = conninfo(url)
+    info = conninfo(url, role)
     try:
         return psycopg.connect(info, autocommit=True)
     except psycopg.OperationalError as error:
-        raise _refusal(url, error) from error
+        raise _refusal(url, error, role) from error
 
 
-async def open_pool(url: str, *, min_size: int = 1, max_size: int = 8) -> Pool:
+async def open_pool(
+    url: str, *, role: Role | None = None, min_size: int = 1, max_size: int = 8
+) -> Pool:
     """Open a pool whose first connection is proven; the caller closes it.
 
-    Raises the `DatabaseError` that says why it cannot be had, at once and not after
-    the pool's own timeout.
+    `role` is the service that it is for. Raises the `DatabaseError` that says why it cannot
+    be had, at once and not after the pool's own timeout.
     """
-    info = conninfo(url)
+    info = conninfo(url, role)
     try:
         async with await AsyncConnection.connect(info):
             pass
     except psycopg.OperationalError as error:
-        raise _refusal(url, error) from error
+        raise _refusal(url, error, role) from error
     pool = _Pool(
         info,
         min_size=min_size,
@@ -120,9 +137,11 @@ async def open_pool(url: str, *, min_size: int = 1, max_size: int = 8) -> Pool:
     return pool
 
 
-def _refusal(url: str, error: psycopg.OperationalError) -> DatabaseError:
+def _refusal(url: str, error: psycopg.OperationalError, role: Role | None = None) -> DatabaseError:
     """Tell the reasons apart; libpq gives no code for a failed login, only its words."""
     detail = " ".join(str(error).replace("connection failed: ", "").split())
+    if role and f'role "{role}"' in detail:
+        return RoleRefusedError(url, role)
     if isinstance(error, errors.ConnectionTimeout):
         return DatabaseUnreachableError(url, "no answer in time")
     if any(word in detail for word in ("authentication", "no password", "pg_hba.conf", "role")):

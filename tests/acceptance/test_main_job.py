@@ -223,7 +223,7 @@ def test_the_price_change_splits_the_fee_at_its_minute_exactly(day: Day) -> None
 def charges(product: Product, bill_id: str) -> list[tuple[Decimal, Decimal, datetime, datetime]]:
     """The ledger's own rows of an item: ratio, billed (base unit x ms), start, end."""
     config = tomllib.loads((product.state_dir / "aggregator.toml").read_text())
-    with psycopg.connect(config["database"]["url"]) as connection:
+    with psycopg.connect(config["database"]["owner_url"]) as connection:
         return connection.execute(
             "SELECT value, billed, charge.started_at, charge.ended_at"
             " FROM charge JOIN ratio USING (ratio_id) WHERE bill_id = %s",

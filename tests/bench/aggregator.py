@@ -22,6 +22,7 @@ from aggregator.metrics import Metrics
 from aggregator.model import IngestGroupId
 from aggregator.rater import rate_pending
 from aggregator.store.embedded import Server
+from aggregator.store.grants import Role
 from aggregator.store.migrate import migrate
 from aggregator.store.pool import open_pool
 from tests.acceptance.service import Service, serving
@@ -135,7 +136,7 @@ def ingest_rate(service: Service, streams: int, batches: int, records: int, star
 
 async def rate_all(url: str, waiting: int) -> float:
     """Rate everything that waits; seconds."""
-    pool = await open_pool(url, max_size=2)
+    pool = await open_pool(url, role=Role.RATER, max_size=2)
     try:
         started = time.perf_counter()
         rated = await rate_pending(pool, Metrics())

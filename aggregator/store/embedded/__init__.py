@@ -5,7 +5,15 @@ its URL; nothing on the system changes outside `state_dir`. `python -m aggregato
 FOLDER` only prepares the software.
 """
 
+from aggregator.store.embedded.cluster import SERVICE_LOGIN
 from aggregator.store.embedded.errors import EmbeddedError, InUseError, StateLostError
 from aggregator.store.embedded.server import Server, ensure_server
 
-__all__ = ["EmbeddedError", "InUseError", "Server", "StateLostError", "ensure_server"]
+__all__ = [
+    "SERVICE_LOGIN",
+    "EmbeddedError",
+    "InUseError",
+    "Server",
+    "StateLostError",
+    "ensure_server",
+]

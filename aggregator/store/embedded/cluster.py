@@ -14,6 +14,9 @@ from aggregator.store.embedded.account import Account
 from aggregator.store.embedded.software import Software
 
 ROLE = "nodemeter"
+"""The owner of all: for migrations and the server's own care."""
+SERVICE_LOGIN = "nodemeter_service"
+"""Who the services log in as; it owns nothing, and may only act as their roles."""
 DATABASE = "nodemeter"
 
 _SOCKET_PATH_BYTES = 107  # sockaddr_un's limit, without the closing zero
@@ -80,8 +83,15 @@ class Cluster:
             return None
 
     def password(self) -> str:
-        """The password of the only role."""
+        """The password of the owner."""
         return (self.folder / "password").read_text(encoding="ascii").strip()
+
+    def service_password(self) -> str:
+        """The password of the services' login, made when it is first asked for."""
+        path = self.folder / "service-password"
+        if not path.exists():
+            self._write_password(path)
+        return path.read_text(encoding="ascii").strip()
 
     def create(self, software: Software) -> None:
         """Make the cluster unless it exists: whole or not at all."""
@@ -89,7 +99,7 @@ class Cluster:
             return
         draft = self.folder / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
-        self._write_password()
+        self._write_password(self.folder / "password")
         initdb: list[str | Path] = [
             *(software.binaries / "initdb", "--pgdata", draft, "--username", ROLE),
             *("--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--data-checksums"),
@@ -129,12 +139,14 @@ class Cluster:
         entries = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
         return [int(entry.name) for entry in entries if _works_in(entry, self.data)]
 
-    def _write_password(self) -> None:
-        path = self.folder / "password"
-        path.unlink(missing_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(24) + "\n", encoding="ascii")
-        self.account.take(path, mode=0o600)
+    def _write_password(self, path: Path) -> None:
+        """Whole or not at all."""
+        draft = path.with_name(path.name + ".new")
+        draft.unlink(missing_ok=True)
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(24) + "\n", encoding="ascii")
+        self.account.take(draft, mode=0o600)
+        draft.replace(path)
 
 
 def memory_settings(total_bytes: int) -> dict[str, str]:

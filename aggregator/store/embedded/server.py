@@ -27,7 +27,7 @@ from psycopg import sql
 
 from aggregator.lifeline import ending_of, tied
 from aggregator.store.embedded.account import choose_account, plain_environment
-from aggregator.store.embedded.cluster import DATABASE, ROLE, Cluster
+from aggregator.store.embedded.cluster import DATABASE, ROLE, SERVICE_LOGIN, Cluster
 from aggregator.store.embedded.errors import EmbeddedError, InUseError, StateLostError
 from aggregator.store.embedded.software import Software, choose
 
@@ -56,15 +56,26 @@ class Server:
 
     @property
     def url(self) -> str:
-        """How to connect to the product's database. Holds the password: not for logs."""
+        """How its owner connects to the product's database. Holds the password: not for logs."""
         return self.url_of(DATABASE)
 
+    @property
+    def service_url(self) -> str:
+        """How the services connect to the product's database. Not for logs either."""
+        return self.service_url_of(DATABASE)
+
     def url_of(self, database: str) -> str:
-        """How to connect to any database of this server."""
+        """How its owner connects to any database of this server."""
+        return self._url(database, ROLE, self.cluster.password())
+
+    def service_url_of(self, database: str) -> str:
+        """How the services connect to any database of this server that is migrated for them."""
+        return self._url(database, SERVICE_LOGIN, self.cluster.service_password())
+
+    def _url(self, database: str, login: str, password: str) -> str:
         folder = self.cluster.socket_folder
         host = str(folder) if folder else "127.0.0.1"
-        login = f"{ROLE}:{quote(self.cluster.password(), safe='')}"
-        return f"postgresql://{login}@/{quote(database)}?" + urlencode(
+        return f"postgresql://{login}:{quote(password, safe='')}@/{quote(database)}?" + urlencode(
             {"host": host, "port": self.port}
         )
 
@@ -114,6 +125,7 @@ class Server:
             raise EmbeddedError("PostgreSQL found no free port")
         self.fixed_port = self.port  # whoever has the URL finds the server there again
         _prepare_database(self.url_of("postgres"), self.url)
+        _prepare_login(self.url_of("postgres"), self.cluster.service_password())
 
     def stop(self) -> None:
         """Stop at once but cleanly; a server that does not obey is killed. Frees the directory."""
@@ -309,6 +321,21 @@ def _prepare_database(maintenance_url: str, url: str) -> None:
     missing = suppress(psycopg.errors.UndefinedObject)
     with psycopg.connect(url, autocommit=True) as connection, missing:
         connection.execute("ALTER EXTENSION timescaledb UPDATE")
+
+
+def _prepare_login(maintenance_url: str, password: str) -> None:
+    """Let the services log in with this password: also to data that was made before they did."""
+    name = sql.Identifier(SERVICE_LOGIN)
+    with psycopg.connect(maintenance_url, autocommit=True) as connection:
+        is_there = "SELECT FROM pg_roles WHERE rolname = %s"
+        if connection.execute(is_there, [SERVICE_LOGIN]).fetchone() is None:
+            connection.execute(sql.SQL("CREATE ROLE {}").format(name))
+        # A verifier: should this statement be logged, no password is.
+        hashed = connection.pgconn.encrypt_password(
+            password.encode(), SERVICE_LOGIN.encode(), b"scram-sha-256"
+        )
+        alter = sql.SQL("ALTER ROLE {} LOGIN NOINHERIT PASSWORD {}")
+        connection.execute(alter.format(name, sql.Literal(hashed.decode())))
 
 
 def _end(process: subprocess.Popen[bytes], first: signal.Signals) -> None:

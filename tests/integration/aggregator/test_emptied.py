@@ -14,6 +14,7 @@ from aggregator.ingest.server import IngestServer
 from aggregator.metrics import Metrics
 from aggregator.rater import Rater
 from aggregator.settings import GrpcSettings, IngestSettings, RaterSettings, Settings
+from aggregator.store.embedded import SERVICE_LOGIN
 from aggregator.store.migrate import migrate
 from aggregator.store.pool import Pool
 from proto.metering.v1 import metering_pb2 as pb
@@ -36,10 +37,10 @@ def metrics() -> Metrics:
 
 
 @pytest_asyncio.fixture
-async def ingest(pool: Pool, metrics: Metrics) -> AsyncIterator[IngestServer]:
+async def ingest(ingest_pool: Pool, metrics: Metrics) -> AsyncIterator[IngestServer]:
     """What agents connect to."""
     settings = Settings(grpc=GrpcSettings(port=0), ingest=IngestSettings(linger_seconds=0))
-    async with IngestServer(pool, settings, metrics, utc_now) as server:
+    async with IngestServer(ingest_pool, settings, metrics, utc_now) as server:
         yield server
 
 
@@ -51,9 +52,9 @@ async def api(pool: Pool) -> AsyncIterator[Api]:
 
 
 @pytest_asyncio.fixture(autouse=True)
-async def _rater(pool: Pool, metrics: Metrics) -> AsyncIterator[None]:
+async def _rater(rater_pool: Pool, metrics: Metrics) -> AsyncIterator[None]:
     """In a hurry."""
-    rater = Rater(pool, RaterSettings(interval_seconds=0.01), metrics)
+    rater = Rater(rater_pool, RaterSettings(interval_seconds=0.01), metrics)
     task = asyncio.create_task(rater.run())
     yield
     task.cancel()
@@ -101,7 +102,7 @@ async def test_an_emptied_database_is_said_once_and_recovered_from(
         "request_database": 1,
     }
 
-    migrate(database_url)
+    migrate(database_url, login=SERVICE_LOGIN)
     await until(api, "/readyz", '{"status":"ready"}')
     await deliver(ingest.port, spool, [batch])
     await until(api, "/api/Bills", '"usage":250,')

@@ -305,6 +305,30 @@ async def test_what_is_no_http_is_the_clients_fault(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+@pytest.mark.parametrize(
+    ("fault", "detail"),
+    [
+        ("DROP TABLE stream_gap", "lacks table stream_gap"),
+        ("DROP FUNCTION add_chunks", "lacks function add_chunks"),
+        ("REVOKE INSERT ON usage FROM nodemeter_ingest", "GRANT INSERT ON TABLE public.usage"),
+        (
+            "REVOKE UPDATE (ends_at) ON ratio FROM nodemeter_api",
+            "GRANT UPDATE (ends_at) ON TABLE public.ratio TO nodemeter_api",
+        ),
+    ],
+)
+async def test_what_was_dropped_or_taken_away_makes_it_unready(
+    api: Api, rows: Rows, fault: str, detail: str
+) -> None:
+    """Of any service, though the APIs themselves could go on."""
+    assert (await api.get("/readyz")).status == 200
+    rows.connection.execute(fault.encode())
+    answer = await api.get("/readyz")
+    assert answer.status == 503
+    assert detail in answer.json()["detail"]
+    assert (await api.get("/healthz")).status == 200
+
+
 async def test_the_rows_fixture_is_on_the_same_database(rows: Rows, database_url: str) -> None:
     """Guards the tests above: what they put is what is served."""
     rows.node("n1")

@@ -29,6 +29,12 @@ def settings() -> Settings:
     )
 
 
+@pytest.fixture
+def pool(ingest_pool: Pool) -> Pool:
+    """Sessions of ingest."""
+    return ingest_pool
+
+
 @pytest_asyncio.fixture
 async def ingest(pool: Pool, settings: Settings, metrics: Metrics) -> AsyncIterator[IngestServer]:
     """The server that agents connect to."""

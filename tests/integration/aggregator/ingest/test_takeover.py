@@ -87,20 +87,20 @@ def quarantined(database: Database) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("is_rated", [False, True])
 async def test_a_deleted_spool_bills_no_live_run_again(
-    ingest: IngestServer, database: Database, pool: Pool, metrics: Metrics, *, is_rated: bool
+    ingest: IngestServer, database: Database, rater_pool: Pool, metrics: Metrics, *, is_rated: bool
 ) -> None:
     """The new one tells the run from its start: ten minutes are known, 2.5 are new."""
     old, new = Spool(), Spool()
     await deliver(ingest.port, old, [told(old, at(0), at(10))])
     if is_rated:
-        await rate_pending(pool, metrics)
+        await rate_pending(rater_pool, metrics)
     await deliver(ingest.port, new, [told(new, at(0), at(12.5))])
     assert spans(database) == [(0, 12.5)]
     assert total(database) == 500 * 12.5 * MS
     assert quarantined(database) == [("already_metered", 10)]
     assert metrics.registry.get_sample_value("nodemeter_aggregator_takeovers_total") == 1
     assert metrics.registry.get_sample_value("nodemeter_aggregator_fresh_spools_total") == 1
-    await rate_pending(pool, metrics)
+    await rate_pending(rater_pool, metrics)
     (row,) = database.execute("SELECT billed, length_ms FROM bill").fetchall()
     assert row == (500 * 12.5 * MS, 12.5 * MS)
 
@@ -232,7 +232,7 @@ def _uuid(spool: Spool) -> str:
 
 
 async def test_the_accounts_of_a_node_are_kept_by_one_stream(
-    ingest: IngestServer, database: Database, pool: Pool, metrics: Metrics
+    ingest: IngestServer, database: Database, rater_pool: Pool, metrics: Metrics
 ) -> None:
     """All of a device together: where the old one told that it was busy, it is not idle."""
     old, new = Spool(), Spool()
@@ -243,10 +243,10 @@ async def test_the_accounts_of_a_node_are_kept_by_one_stream(
     capacity = Use(meter=1, start=at(0), end=at(10), allocated=126_000)
     idle = Use(meter=2, start=at(0), end=at(4), allocated=126_000)
     await deliver(ingest.port, old, [old.batch(records_of(capacity, idle))])
-    await rate_pending(pool, metrics)
+    await rate_pending(rater_pool, metrics)
     again = [Use(meter=n, start=at(5), end=at(12), allocated=126_000) for n in (1, 2)]
     await deliver(ingest.port, new, [new.batch(records_of(*again))])
-    await rate_pending(pool, metrics)
+    await rate_pending(rater_pool, metrics)
     rows = database.execute(
         "SELECT account, sum(allocated) FROM node_account JOIN node_meter USING (meter_id)"
         " GROUP BY 1 ORDER BY 1"

@@ -28,16 +28,30 @@ def database(database_url: str) -> Iterator[psycopg.Connection[TupleRow]]:
         yield connection
 
 
+@pytest.fixture
+def pool(rater_pool: Pool) -> Pool:
+    """Sessions of the rater."""
+    return rater_pool
+
+
 @pytest_asyncio.fixture
 async def pipeline(
+    *,
+    ingest_pool: Pool,
     pool: Pool,
+    api_pool: Pool,
     metrics: Metrics,
     database: psycopg.Connection[TupleRow],
-    database_url: str,
+    service_url: str,
 ) -> AsyncIterator[Pipeline]:
     """From the wire to the bill."""
     settings = Settings(grpc=GrpcSettings(port=0), ingest=IngestSettings(linger_seconds=0))
-    async with IngestServer(pool, settings, metrics, utc_now) as ingest:
+    async with IngestServer(ingest_pool, settings, metrics, utc_now) as ingest:
         yield Pipeline(
-            ingest=ingest, pool=pool, metrics=metrics, database=database, database_url=database_url
+            ingest=ingest,
+            pool=pool,
+            api_pool=api_pool,
+            metrics=metrics,
+            database=database,
+            service_url=service_url,
         )

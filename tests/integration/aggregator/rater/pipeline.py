@@ -47,9 +47,10 @@ class Pipeline:
 
     ingest: IngestServer
     pool: Pool
+    api_pool: Pool
     metrics: Metrics
     database: psycopg.Connection[TupleRow]
-    database_url: str
+    service_url: str
     spool: Spool = field(default_factory=Spool)
 
     def ratio(

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from aggregator.model import Period
+from aggregator.store.grants import Role
 from aggregator.store.pool import open_pool
 from tests.integration.aggregator.agents import deliver, records_of
 from tests.integration.aggregator.api.client import Api, served
@@ -40,7 +41,7 @@ def _instants(period: Period) -> tuple[object, object, object]:
 
 async def answers(pipeline: Pipeline, period: Period) -> dict[str, tuple[bytes, str | None]]:
     """What each endpoint says: a server of its own, started anew."""
-    pool = await open_pool(pipeline.database_url, max_size=3)
+    pool = await open_pool(pipeline.service_url, role=Role.API, max_size=3)
     try:
         async with served(pool) as api:
             return {each: await _answer(api, each) for each in endpoints(period)}

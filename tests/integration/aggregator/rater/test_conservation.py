@@ -61,7 +61,7 @@ async def conserved(
 ) -> list[ConservedHour]:
     """Rate all, and give the hours of a node."""
     await pipeline.rate()
-    async with list_conservation(Database(pipeline.pool), node, start, end) as listing:
+    async with list_conservation(Database(pipeline.api_pool), node, start, end) as listing:
         return list(await listing.chunk())
 
 

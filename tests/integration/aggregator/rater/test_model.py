@@ -32,6 +32,7 @@ from aggregator.rating.rate import (
     total,
 )
 from aggregator.rating.ratio import parse
+from aggregator.store.grants import Role
 from aggregator.store.pool import open_pool
 from tests.integration.aggregator.rows import Rows
 
@@ -156,14 +157,14 @@ def _records(meter_ids: Sequence[MeterId]) -> st.SearchStrategy[Record]:
 @given(timeline=timelines())
 @pytest.mark.timeout(300)
 async def test_the_rater_and_the_model_give_the_same_bills(
-    database_url: str, rows: Rows, timeline: Timeline
+    service_url: str, rows: Rows, timeline: Timeline
 ) -> None:
     """Whatever is used when, priced how, and in whatever order it arrives."""
     database = rows.connection
     _forget(database)
     _put_prices(database, timeline)
     _put_meters(rows, timeline)
-    pool = await open_pool(database_url)
+    pool = await open_pool(service_url, role=Role.RATER)
     try:
         _put_group(database, [])  # the definitions
         for groups in timeline.rounds:

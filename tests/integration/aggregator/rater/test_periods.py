@@ -28,12 +28,12 @@ def last_month() -> Period:
 
 async def close(pipeline: Pipeline, period: Period, *, wait_seconds: float = 0) -> ClosedPeriod:
     """Close a period as an administrator does."""
-    return await close_period(Database(pipeline.pool), period, CLERK, wait_seconds=wait_seconds)
+    return await close_period(Database(pipeline.api_pool), period, CLERK, wait_seconds=wait_seconds)
 
 
 async def adjustments(pipeline: Pipeline) -> list[Adjustment]:
     """Every adjustment."""
-    async with list_adjustments(Database(pipeline.pool), AdjustmentFilter()) as rows:
+    async with list_adjustments(Database(pipeline.api_pool), AdjustmentFilter()) as rows:
         return list(await rows.chunk())
 
 
@@ -55,7 +55,7 @@ async def test_late_usage_of_a_closed_period_is_an_adjustment(pipeline: Pipeline
     assert (line.kind, line.used_hour, line.usage, line.fee) == ("late", start + HOUR, 3, 3)
     assert line.hour == line.booked_at.replace(minute=0, second=0, microsecond=0)
     assert (line.used_period, line.period) == (closed_name(closed), f"{line.booked_at:%Y-%m}")
-    again = await get_period(Database(pipeline.pool), period, verify=True)
+    again = await get_period(Database(pipeline.api_pool), period, verify=True)
     assert again.recomputed == closed.digest
 
 
@@ -141,13 +141,13 @@ async def test_periods_are_listed_from_the_first_usage_on(pipeline: Pipeline) ->
     """Closed, open, running."""
     period = last_month()
     await pipeline.bill(pipeline.use(period.end - HOUR, period.end, 1))
-    states = await list_periods(Database(pipeline.pool))
+    states = await list_periods(Database(pipeline.api_pool))
     assert [(state.is_over, state.closed is not None) for state in states] == [
         (True, False),
         (False, False),
     ]
     await close(pipeline, period)
-    first, _ = await list_periods(Database(pipeline.pool))
+    first, _ = await list_periods(Database(pipeline.api_pool))
     assert first.closed is not None
     assert first.range == period
 
@@ -158,7 +158,7 @@ async def test_the_digest_tells_of_any_change(pipeline: Pipeline) -> None:
     await pipeline.bill(pipeline.use(period.end - HOUR, period.end, 1))
     closed = await close(pipeline, period)
     pipeline.database.execute("UPDATE charge SET amount = amount + 1")
-    found = await get_period(Database(pipeline.pool), period, verify=True)
+    found = await get_period(Database(pipeline.api_pool), period, verify=True)
     assert found.recomputed not in {None, closed.digest}
 
 

@@ -9,6 +9,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from aggregator.store.embedded import Server
+from aggregator.store.pool import Pool
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +21,12 @@ def migrated_database_url(timescaledb: Server, migrated_template: str) -> Iterat
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
         yield timescaledb.url_of(name)
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(names[0]))
+
+
+@pytest.fixture
+def pool(maintenance_pool: Pool) -> Pool:
+    """Sessions of maintenance."""
+    return maintenance_pool
 
 
 @pytest.fixture

@@ -36,5 +36,4 @@ def test_few_statements_cannot_be_prepared() -> None:
         "create_public_schema",
         "create_schema_migration",
         "create_timescale",
-        "stop_ingest",
     }

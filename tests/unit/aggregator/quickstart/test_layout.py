@@ -14,7 +14,8 @@ from aggregator.quickstart.options import Options
 from aggregator.settings import load_settings
 
 OPTIONS = Options(http_port=18080, grpc_port=15051, state_dir=None)
-URL = 'postgresql://nodemeter:pa"ss%5C@/nodemeter?host=/socket&port=5433'
+URL = 'postgresql://services:pa"ss%5C@/nodemeter?host=/socket&port=5433'
+OWNER_URL = URL.replace("services", "nodemeter")
 
 
 def mode_of(path: Path) -> int:
@@ -25,7 +26,7 @@ def test_the_files_say_where_everything_is(tmp_path: Path) -> None:
     """Ports, state, jobs and database; also with quotes and spaces in a path."""
     state = tmp_path / 'a "state" dir'
     prepare_state(state)
-    write_configs(OPTIONS, state, URL)
+    write_configs(OPTIONS, state, url=URL, owner_url=OWNER_URL)
     agent = tomllib.loads((state / "agent.toml").read_text())
     assert agent == {
         "agent": {"state_dir": str(state / "agent")},
@@ -33,13 +34,14 @@ def test_the_files_say_where_everything_is(tmp_path: Path) -> None:
         "jobs": {"dir": str(state / "jobs.d")},
     }
     settings = load_settings(state / "aggregator.toml", {})
-    assert (settings.database.url, settings.http.port, settings.grpc.port) == (URL, 18080, 15051)
+    assert (settings.http.port, settings.grpc.port) == (18080, 15051)
+    assert (settings.database.url, settings.database.owner_url) == (URL, OWNER_URL)
 
 
 def test_the_password_is_its_owners_alone(tmp_path: Path) -> None:
     """Others may read where to hand in a job, but not how to reach the database."""
     prepare_state(tmp_path)
-    write_configs(OPTIONS, tmp_path, URL)
+    write_configs(OPTIONS, tmp_path, url=URL, owner_url=OWNER_URL)
     assert mode_of(tmp_path / "aggregator.toml") == 0o600
     assert mode_of(tmp_path / "agent.toml") == 0o644
 
