@@ -147,6 +147,7 @@ SEQUENCES: Final[Mapping[str, Sequence[Role]]] = {"stream_hello_seq": (Role.INGE
 FUNCTIONS: Final[Mapping[str, Sequence[Role]]] = {
     "add_chunks": (Role.MAINTENANCE,),
     "drop_usage_chunks": (Role.MAINTENANCE,),
+    "forget_digests": (Role.MAINTENANCE,),
     "refuse_later_end": (),  # a trigger's
 }
 

@@ -48,8 +48,11 @@ def state() -> Iterator[Path]:
 
 
 @pytest.fixture
-def plain_url(timescaledb: Server, empty_database_url: str) -> Iterator[str]:
-    """An empty database that belongs to an account with no other rights, and how that logs in."""
+def plain_url(migrated_template: str, empty_database_url: str) -> Iterator[str]:
+    """An empty database that belongs to an account with no other rights, and how that logs in.
+
+    The roles are there, since another database of the server was migrated.
+    """
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION timescaledb")
         url = plain_owner(connection, empty_database_url)
@@ -126,7 +129,9 @@ def test_what_public_may_do_by_default_is_taken_away(
         assert row == (False, False)
 
 
-def test_who_may_not_make_tables_is_told_so(timescaledb: Server, empty_database_url: str) -> None:
+def test_who_may_not_make_tables_is_told_so(
+    timescaledb: Server, migrated_template: str, empty_database_url: str
+) -> None:
     """A login that owns nothing, on a database without tables."""
     execute(empty_database_url, "CREATE EXTENSION timescaledb")
     url = timescaledb.service_url_of(str(conninfo_to_dict(empty_database_url)["dbname"]))

@@ -1,37 +1,4 @@
--- What `aggregator.store.digests` does.
+-- What `aggregator.store.digests` does, by a function of the owner (migration 0007).
 
 -- name: forget_digests
--- The marks are locked first and in the order of ingest. A batch that is not rated yet still
--- says of which node its group is.
-WITH old AS MATERIALIZED (
-    SELECT batch.stream_id, batch.sequence
-    FROM batch
-    JOIN stream USING (stream_id)
-    WHERE batch.received_at < now() - make_interval(days => %(days)s)
-      AND batch.sequence < stream.acked_through
-      AND NOT EXISTS (
-          SELECT FROM ingest_group AS unrated
-          WHERE unrated.ingest_group_id = batch.ingest_group_id AND unrated.rated_at IS NULL
-      )
-    ORDER BY batch.stream_id, batch.sequence
-    LIMIT %(at_once)s
-),
-locked AS MATERIALIZED (
-    SELECT stream_id FROM stream
-    WHERE stream_id IN (SELECT stream_id FROM old)
-    ORDER BY stream_id
-    FOR NO KEY UPDATE
-),
-noted AS (
-    UPDATE stream SET forgotten_through = greatest(stream.forgotten_through, through.sequence)
-    FROM (SELECT stream_id, max(sequence) AS sequence FROM old GROUP BY stream_id) AS through
-    JOIN locked USING (stream_id)
-    WHERE stream.stream_id = through.stream_id
-),
-deleted AS (
-    DELETE FROM batch USING old, locked
-    WHERE batch.stream_id = old.stream_id AND batch.sequence = old.sequence
-      AND locked.stream_id = old.stream_id
-    RETURNING 1
-)
-SELECT count(*) FROM deleted;
+SELECT forget_digests(%(days)s, %(at_once)s);

@@ -22,18 +22,22 @@ def sequences(database: Database) -> list[int]:
 
 
 async def test_old_digests_are_forgotten_and_their_replays_acked(
-    ingest: IngestServer, database: Database, pool: Pool, metrics: Metrics
+    ingest: IngestServer,
+    database: Database,
+    maintenance_pool: Pool,
+    rater_pool: Pool,
+    metrics: Metrics,
 ) -> None:
     """Not that of the mark, which a Welcome names, nor those of the last weeks."""
     spool = Spool()
     batches = [spool.batch(one_hour(spool)), spool.batch(), spool.batch(), spool.batch()]
     await deliver(ingest.port, spool, batches)
-    assert await forget_digests(pool) == 0
+    assert await forget_digests(maintenance_pool) == 0
     database.execute("UPDATE batch SET received_at = now() - INTERVAL '36 days'")
-    assert await forget_digests(pool) == 0, "nothing of it is rated"
-    await rate_pending(pool, metrics)
+    assert await forget_digests(maintenance_pool) == 0, "nothing of it is rated"
+    await rate_pending(rater_pool, metrics)
     database.execute("UPDATE batch SET received_at = now() WHERE sequence = 3")
-    assert await forget_digests(pool, at_once=1) == 2
+    assert await forget_digests(maintenance_pool, at_once=1) == 2
     assert sequences(database) == [3, 4]
     async with connected(ingest.port) as client:
         welcome = await client.welcome(spool)

@@ -81,12 +81,14 @@ MATRIX: Final[dict[str, dict[Role, str]]] = {
 CALLABLE: Final[dict[str, Sequence[Role]]] = {
     "add_chunks": [MAINTENANCE],
     "drop_usage_chunks": [MAINTENANCE],
+    "forget_digests": [MAINTENANCE],
     "refuse_later_end": [],
 }
 
 FILES: Final[dict[str, Role | None]] = {
     "chunks.sql": MAINTENANCE,
     "claims.sql": INGEST,
+    "digests.sql": MAINTENANCE,
     "grants.sql": API,
     "ingest.sql": INGEST,
     "migrate.sql": None,
