@@ -1,18 +1,22 @@
 """The real agent on copied, rolled-back and deleted spools, at the real aggregator.
 
 Each job has known totals: what is billed of it is its time, once, whatever became of the
-spool in between.
+spool in between. `COPIES_EXAMPLES` says how many lives are played (default 3).
 """
 
 import asyncio
+import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from psycopg.rows import TupleRow
 
 from agent.clock import AgentClock
@@ -45,12 +49,19 @@ def database(database_url: str) -> Iterator[Database]:
 @pytest_asyncio.fixture
 async def ingest(database_url: str) -> AsyncIterator[IngestServer]:
     """An aggregator to which the agents' time is not too old."""
+    async with serving(database_url) as server:
+        yield server
+
+
+@asynccontextmanager
+async def serving(database_url: str) -> AsyncGenerator[IngestServer]:
+    """Serve until the end of the block."""
     pool = await open_pool(database_url, max_size=4)
-    settings = Settings(
+    configured = Settings(
         grpc=GrpcSettings(port=0), ingest=IngestSettings(linger_seconds=0, max_age_days=3650)
     )
     try:
-        async with IngestServer(pool, settings, Metrics(), utc_now) as server:
+        async with IngestServer(pool, configured, Metrics(), utc_now) as server:
             yield server
     finally:
         await pool.close()
@@ -63,6 +74,7 @@ class Machine:
     directory: Path
     port: int
     machine_id: str = "machine-1"
+    node: str = "n1"
     time: FakeTime = field(default_factory=lambda: FakeTime(wall=START_MS * 1_000_000))
     provider: FakeProvider = field(default_factory=FakeProvider)
     sampler: FakeSampler = field(default_factory=FakeSampler)
@@ -73,12 +85,14 @@ class Machine:
     def start(self) -> None:
         """An agent goes on from what is on the disk."""
         self.spool = open_spool(self.directory)
-        identity = replace(IDENTITY, machine_id=self.machine_id, boot_id=self.time.boot_id)
+        identity = replace(
+            IDENTITY, node=self.node, machine_id=self.machine_id, boot_id=self.time.boot_id
+        )
         self.uplink = Uplink(
             f"127.0.0.1:{self.port}", identity, self.spool, pace=Pace(base_seconds=0.01)
         )
         self.daemon = Daemon(
-            settings=settings_of(self.directory),
+            settings=settings_of(self.directory, self.node),
             clock=AgentClock(self.time),
             providers=[self.provider],
             samplers=[self.sampler],
@@ -131,11 +145,13 @@ def copy(source: Path, target: Path) -> Path:
     return Path(shutil.copytree(source, target))
 
 
-def billed(database: Database) -> tuple[int, list[int]]:
+def billed(database: Database, node: str = "n1") -> tuple[int, list[int]]:
     """How many seconds of CPU quota are billed, and where no or more than one record is."""
     rows = database.execute(
         "SELECT usage.started_at, usage.ended_at FROM usage JOIN meter USING (meter_id)"
-        " JOIN price_class USING (price_class_id) WHERE type = 'cpu' ORDER BY 1, 2"
+        " JOIN price_class USING (price_class_id) JOIN run USING (run_id) JOIN node USING (node_id)"
+        " WHERE type = 'cpu' AND node.name = %s ORDER BY 1, 2",
+        [node],
     ).fetchall()
     at_ms, seams = START_MS, list[int]()
     for start, end in rows:
@@ -145,9 +161,11 @@ def billed(database: Database) -> tuple[int, list[int]]:
     return (at_ms - START_MS) // 1000, seams
 
 
-def run_end(database: Database) -> int | None:
+def run_end(database: Database, node: str = "n1") -> int | None:
     """When the job ended, in seconds after its start; None: it lives."""
-    ((ended_at,),) = database.execute("SELECT ended_at FROM run").fetchall()
+    ((ended_at,),) = database.execute(
+        "SELECT ended_at FROM run JOIN node USING (node_id) WHERE name = %s", [node]
+    ).fetchall()
     return None if ended_at is None else round(ended_at.timestamp()) - START_MS // 1000
 
 
@@ -297,3 +315,102 @@ async def test_an_old_disk_that_is_mounted_again(
     node.kill()
     assert billed(database) == (310, [])
     assert run_end(database) == 310
+
+
+@dataclass
+class Life:
+    """A node to whose disk everything happens; one job lives through all of it."""
+
+    machine: Machine
+    folder: Path
+    lived_seconds: int = 0
+    copies: int = 0
+    saved: Path | None = None
+
+    async def play(self, step: tuple[str, int]) -> None:
+        """One thing happens."""
+        what, seconds = step
+        match what:
+            case "burn":
+                self.machine.burn(seconds)
+                self.lived_seconds += seconds
+            case "deliver":
+                await self.machine.deliver()
+            case "kill":
+                self._restart(self.machine.directory)
+            case "save":
+                self.saved = self._copy()
+            case "roll back" if self.saved:
+                self._restart(copy(self.saved, self._place()))
+            case "delete":
+                self._restart(self._place())
+            case "clone":
+                await self._clone()
+            case _:
+                pass
+
+    def _place(self) -> Path:
+        self.copies += 1
+        return self.folder / f"disk-{self.copies}"
+
+    def _copy(self) -> Path:
+        return copy(self.machine.directory, self._place())
+
+    def _restart(self, directory: Path) -> None:
+        self.machine.kill()
+        self.machine.directory = directory
+        self.machine.start()
+
+    async def _clone(self) -> None:
+        """Another machine boots from a copy for a moment."""
+        time = replace(self.machine.time)
+        time.reboot(f"boot-of-clone-{self.copies}")
+        clone = Machine(
+            self._copy(),
+            self.machine.port,
+            machine_id="machine-2",
+            node=self.machine.node,
+            time=time,
+        )
+        clone.daemon.look(Look.FULL)
+        await clone.deliver()
+        clone.kill()
+
+
+SELDOM = ["kill", "save", "roll back", "delete", "clone"]
+steps = st.tuples(
+    st.sampled_from(["burn", "deliver", "burn", "deliver", *SELDOM]),
+    st.sampled_from([10, 50, 60, 130]),
+)
+
+
+@settings(
+    max_examples=int(os.environ.get("COPIES_EXAMPLES", "3")),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.generate],
+)
+@given(lives=st.lists(steps, min_size=3, max_size=10))
+def test_whatever_becomes_of_the_spool_the_job_is_billed_once(
+    database_url: str,
+    database: Database,
+    tmp_path_factory: pytest.TempPathFactory,
+    lives: Sequence[tuple[str, int]],
+) -> None:
+    """Each second of it is covered by exactly one record, and it ends when it ended."""
+    folder = tmp_path_factory.mktemp("lives")
+    lived = asyncio.run(_live(database_url, folder, lives))
+    assert billed(database, folder.name) == (lived, [])
+    assert run_end(database, folder.name) == lived
+
+
+async def _live(database_url: str, folder: Path, lives: Sequence[tuple[str, int]]) -> int:
+    """Play it to the end of the job; how many seconds that lived."""
+    async with serving(database_url) as server:
+        life = Life(Machine(folder / "disk-0", server.port, node=folder.name), folder)
+        await life.play(("burn", 10))
+        for step in lives:
+            await life.play(step)
+        life.machine.end(life.lived_seconds)
+        await life.machine.deliver()
+        life.machine.kill()
+    return life.lived_seconds
