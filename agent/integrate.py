@@ -135,7 +135,7 @@ def observe(meter: Meter, at_ms: int, reading: Reading, hold_ms: int, blind_ms: 
     meter.advanced = 0
 
 
-def finish(meter: Meter, at_ms: int, reading: Reading, hold_ms: int) -> int:
+def finish(meter: Meter, at_ms: int, reading: Reading, hold_ms: int, blind_ms: int = 0) -> int:
     """Account for the last reading of all, where the meter ends.
 
     A counter may have gained while no time passed since the reading before. That goes into
@@ -144,7 +144,7 @@ def finish(meter: Meter, at_ms: int, reading: Reading, hold_ms: int) -> int:
     Returns:
         What no window could take any more, base unit x ms.
     """
-    observe(meter, at_ms, reading, hold_ms)
+    observe(meter, at_ms, reading, hold_ms, blind_ms)
     gain = reading.value - meter.value if meter.kind is reading.kind is _COUNTER else 0
     if gain <= 0 or at_ms != meter.position_ms or meter.cut_ms > at_ms:
         return 0
@@ -161,6 +161,25 @@ def finish(meter: Meter, at_ms: int, reading: Reading, hold_ms: int) -> int:
         return gain
     meter.value = reading.value
     return 0
+
+
+def retract(meter: Meter, until_ms: int) -> None:
+    """Take back what was accounted for after `until_ms`, where the meter has ended, it turns out.
+
+    What is recorded stays. A counter's gain, too: it was used before the end.
+    """
+    until_ms = max(until_ms, meter.window_start_ms)
+    over_ms = meter.position_ms - until_ms
+    if over_ms <= 0 or meter.cut_ms != meter.position_ms:
+        return
+    length_ms, over = until_ms - meter.window_start_ms, meter.quota * over_ms
+    if meter.kind is not _COUNTER:
+        meter.used = max(0, meter.used - meter.value * over_ms)
+    allocated = meter.quota * length_ms
+    meter.effective = max(meter.effective - over, meter.used, allocated)
+    meter.observed_ms = min(meter.observed_ms, length_ms)
+    meter.slack, meter.advanced = max(0, meter.slack - over), max(0, meter.advanced - over)
+    meter.position_ms = meter.cut_ms = until_ms
 
 
 def _observe_counter(meter: Meter, at_ms: int, value: int, observed_ms: int) -> None:

@@ -230,7 +230,7 @@ class Daemon:
         if not have_all_answered:
             self.state.note_alive((key.run for key in readings), now_ms)
         self.state.observe(now_ms, readings, blind_ms)
-        self.state.conclude(now_ms, readings)
+        self.state.conclude(now_ms, readings, blind_ms)
         if is_full and now_ms - self._looking_since_ms >= self._hold_ms:
             self.state.settle(now_ms)
         if is_full:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from agent.model import MeterKey, Reading, ReadingKind, ResourceType, Run
 from agent.state.runs import LiveMeter, LiveRun
 
-_TOLERANCE_MS = 2_000
+TOLERANCE_MS = 2_000
 """A provider's end may lie a little before its own last answer."""
 
 
@@ -44,7 +44,7 @@ def end_of(live: LiveRun, ended_at_ms: int, moment: Moment) -> int:
     is known of the run is meant.
     """
     moved_ms, wall_ms = ended_at_ms + live.shift_ms, ended_at_ms + moment.lead_ms
-    earliest_ms = live.alive_at_ms - _TOLERANCE_MS
+    earliest_ms = live.alive_at_ms - TOLERANCE_MS
     for candidate_ms in (moved_ms, wall_ms):
         if earliest_ms <= candidate_ms <= moment.latest_ms:
             return candidate_ms

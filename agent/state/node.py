@@ -12,6 +12,7 @@ from dataclasses import replace
 from agent import integrate
 from agent.model import MeterKey, Reading, ResourceType, Run, RunKey
 from agent.state.ends import (
+    TOLERANCE_MS,
     Finished,
     Moment,
     adds_to,
@@ -21,7 +22,7 @@ from agent.state.ends import (
     last_reading,
 )
 from agent.state.meters import Meters
-from agent.state.runs import LiveRun, define_run, present_groups, wanted_groups
+from agent.state.runs import LiveMeter, LiveRun, define_run, present_groups, wanted_groups
 
 REMEMBERED_MS = 3_600_000
 """For so long a run that is named again, or whose end is told again, goes on where it ended."""
@@ -200,12 +201,14 @@ class NodeState:
             if meter := meters.get(key):
                 integrate.observe(meter, now_ms, reading, hold_ms, blind_ms)
 
-    def conclude(self, now_ms: int, readings: Mapping[MeterKey, Reading]) -> None:
+    def conclude(
+        self, now_ms: int, readings: Mapping[MeterKey, Reading], blind_ms: int = 0
+    ) -> None:
         """Close what ended with this tick's answers, and open what takes its place."""
         for live in self._changed:
             self._change_quotas(live, now_ms)
         for live, ended_at_ms in self._ending:
-            self._end(live, ended_at_ms, readings)
+            self._end(live, ended_at_ms, readings, blind_ms)
         self._changed, self._ending = [], []
 
     def settle(self, now_ms: int) -> None:
@@ -239,14 +242,26 @@ class NodeState:
                 self.meters.open_group(live, key, shares, at_ms)
         self.meters.note_source(live)
 
-    def _end(self, live: LiveRun, ended_at_ms: int, readings: Mapping[MeterKey, Reading]) -> None:
-        """Close all meters of a run, the last readings first."""
-        end_ms = max([ended_at_ms, *(opened.meter.position_ms for opened in live.meters())])
-        has_restarted = live.key in self.live  # then the readings are of the new one
+    def _end(
+        self,
+        live: LiveRun,
+        ended_at_ms: int,
+        readings: Mapping[MeterKey, Reading],
+        blind_ms: int,
+    ) -> None:
+        """Close all meters of a run, the last readings first.
+
+        Its end may lie a little before our last look, when it had not been told yet.
+        """
         meters = live.meters()
+        if live.run and live.run.ended_at_ms is not None:
+            _retract(meters, ended_at_ms)
+        end_ms = max([ended_at_ms, *(opened.meter.position_ms for opened in meters)])
+        has_restarted = live.key in self.live  # then the readings are of the new one
         for opened in meters:
             if reading := last_reading(live, opened, {} if has_restarted else readings):
-                left = integrate.finish(opened.meter, end_ms, reading, self.meters.hold_ms)
+                hold_ms = self.meters.hold_ms
+                left = integrate.finish(opened.meter, end_ms, reading, hold_ms, blind_ms)
                 if left and end_ms > live.definition.started_at_ms:
                     self.meters.add_rest(live, opened, left, end_ms)
         for key in list(live.groups):
@@ -310,3 +325,10 @@ class NodeState:
     def redefine(self) -> None:
         """Tell all definitions anew: who reads the next draft knows none."""
         self.meters.fresh = [opened for live in self.live.values() for opened in live.meters()]
+
+
+def _retract(meters: Iterable[LiveMeter], ended_at_ms: int) -> None:
+    """Take back what was accounted for after an end; long before our last look is none."""
+    for opened in meters:
+        if opened.meter.position_ms - ended_at_ms <= TOLERANCE_MS:
+            integrate.retract(opened.meter, ended_at_ms)

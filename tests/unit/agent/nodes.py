@@ -165,7 +165,7 @@ class Node:
         moment = Moment(now_ms=self.now_ms, latest_ms=self.now_ms + 5, lead_ms=lead_ms)
         known = self.state.reconcile(provider, runs, moment) if provider else []
         self.state.observe(self.now_ms, readings, blind_ms)
-        self.state.conclude(self.now_ms, readings)
+        self.state.conclude(self.now_ms, readings, blind_ms)
         self.state.settle(self.now_ms)
         self.tell()
         return known

@@ -486,6 +486,44 @@ def test_an_end_is_put_where_it_can_be(ended_ms: int, billed_ms: int) -> None:
     assert total(node.told.of(MEM), "length_ms") == billed_ms
 
 
+@pytest.mark.parametrize("over_ms", [1, 95, 2_000])
+@pytest.mark.parametrize("cpu_usec", [0, 1_000_000, 40_000_000])
+def test_an_end_just_before_the_last_look_is_exact(over_ms: int, cpu_usec: int) -> None:
+    """Its file was being written while we looked: nothing after the end is billed."""
+    node, run = Node(), job()
+    node.tick(run, readings={**cpu_of(run, 0), **mem_of(run, 100)})
+    node.tick(run, readings={**cpu_of(run, cpu_usec), **mem_of(run, 100)})
+    lived_ms = 20_000 - over_ms
+    node.tick(job(ended_at_ms=START_MS + lived_ms, cpu_usec=cpu_usec + 9))
+    (cpu,), (mem,) = node.told.of(CPU), node.told.of(MEM)
+    assert (cpu.length_ms, cpu.allocated, cpu.used) == (lived_ms, 500 * lived_ms, cpu_usec + 9)
+    assert cpu.observed_ms == mem.observed_ms == lived_ms
+    assert (mem.used, mem.effective) == (100 * lived_ms, 1_024 * lived_ms)
+    assert cpu.effective >= max(cpu.allocated, cpu.used)
+    assert cpu.effective == cpu.allocated or cpu_usec > 500 * lived_ms
+    assert node.told.ends == {1: START_MS + lived_ms}
+
+
+def test_a_run_that_ends_as_the_machine_wakes_was_not_observed_asleep() -> None:
+    """Its last counter bridges the sleep like any other."""
+    node, run = Node(), job()
+    node.tick(run, readings=cpu_of(run, 7))
+    ended = job(ended_at_ms=START_MS + 620_000, cpu_usec=8)
+    node.tick(ended, after_ms=611_000, blind_ms=600_000)
+    assert total(node.told.of(CPU), "allocated") == 500 * 620_000
+    assert total(node.told.of(CPU), "observed_ms") == 20_000
+
+
+def test_an_end_just_before_what_is_recorded_is_put_there() -> None:
+    """What is in a frame is not taken back."""
+    node, run = Node(), job()
+    node.tick(run, readings=cpu_of(run, 7))
+    node.tell(flush=True)
+    node.tick(job(ended_at_ms=START_MS + 9_000, cpu_usec=7))
+    assert total(node.told.of(CPU), "length_ms") == 10_000
+    assert node.told.ends == {1: START_MS + 10_000}
+
+
 def test_an_end_that_is_learned_of_late_is_exact_where_nothing_was_read() -> None:
     """An epilog names the end minutes after it; an answer that it lives is no reading."""
     node = Node()
