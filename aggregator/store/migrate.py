@@ -39,6 +39,7 @@ from aggregator.store.roles import settle_grants, settle_roles
 
 _FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _MINIMUM_SERVER: Final = 150000
+_ATTEMPTS: Final = 20  # a deadlock is found after a second
 _OLDEST = (2, 13)
 _WRONG_FIRST, _WRONG_LAST = (2, 25, 0), (2, 26, 1)
 
@@ -194,19 +195,35 @@ def _missing(connection: Connection[TupleRow], known: Sequence[Migration]) -> Se
 
 def _apply(connection: Connection[TupleRow], migration: Migration) -> str:
     try:
-        with connection.transaction():
-            connection.execute(migration.text)
-            connection.execute(
-                query("insert_schema_migration"),
-                {
-                    "version": migration.version,
-                    "name": migration.name,
-                    "checksum": migration.checksum,
-                },
-            )
+        _apply_at_last(connection, migration)
     except psycopg.Error as error:
         raise MigrationFailedError(migration.name, _words(error)) from error
     return migration.name
+
+
+def _apply_at_last(connection: Connection[TupleRow], migration: Migration) -> None:
+    """Apply it; whoever loses against those who work on the database meanwhile tries again."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _apply_once(connection, migration)
+        except errors.DeadlockDetected:
+            if attempt == _ATTEMPTS:
+                raise
+        else:
+            return
+
+
+def _apply_once(connection: Connection[TupleRow], migration: Migration) -> None:
+    with connection.transaction():
+        connection.execute(migration.text)
+        connection.execute(
+            query("insert_schema_migration"),
+            {
+                "version": migration.version,
+                "name": migration.name,
+                "checksum": migration.checksum,
+            },
+        )
 
 
 def _words(error: psycopg.Error) -> str:

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -26,8 +27,14 @@ from aggregator.errors import (
     TimescaleVersionError,
 )
 from aggregator.store.embedded import Server, ensure_server
-from aggregator.store.migrate import check_timescale_version, known_migrations, migrate
+from aggregator.store.migrate import (
+    Migration,
+    check_timescale_version,
+    known_migrations,
+    migrate,
+)
 from aggregator.store.queries import query
+from tests.integration.aggregator.sessions import waiting
 
 SCHEMA = """
     SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns
@@ -145,6 +152,27 @@ def test_migrating_disturbs_nobody_who_reads(database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute("LOCK TABLE usage, stream IN ROW EXCLUSIVE MODE")
         assert migrate(database_url) == []
+
+
+def test_a_migration_that_meets_a_deadlock_is_tried_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An aggregator at work holds one table and wants another: it is let through first."""
+    known = known_migrations()
+    added = Migration(
+        version=len(known) + 1, name="test", text=b"LOCK TABLE usage; ALTER TABLE bill ADD x int"
+    )
+    monkeypatch.setattr("aggregator.store.migrate.known_migrations", lambda: [*known, added])
+    with psycopg.connect(database_url) as worker, ThreadPoolExecutor() as threads:
+        worker.execute("SET deadlock_timeout = '1h'")  # the migration is the one that finds out
+        worker.execute("LOCK TABLE bill")
+        migrated = threads.submit(migrate, database_url)
+        with psycopg.connect(database_url, autocommit=True) as watch:
+            while not waiting(watch):
+                threading.Event().wait(0.02)
+        worker.execute("LOCK TABLE usage")
+        worker.commit()
+        assert migrated.result() == ["test"]
 
 
 @pytest.mark.parametrize("url", ["", "mysql://h/d", "foo bar", "postgresql://u:p w@h/d"])
