@@ -15,7 +15,7 @@ from proto.metering.v1 import metering_pb2 as pb
 _MINUTE_MS = 60_000
 _SPREAD_MS = 3_600_000
 _DEVICE = 126_000
-_NUMBERS_PER_JOB = 4  # meters of a job
+_NUMBERS_PER_JOB = 1000  # more than a job has meters
 
 
 class Piece(NamedTuple):
@@ -47,6 +47,8 @@ class Recipe:
     seed: int
     node: str
     base_ms: int
+    gpus: int = 1
+    """Of those jobs that have any."""
 
     def job(self, number: int) -> Job:
         """Job `number`, from 1 on."""
@@ -55,7 +57,7 @@ class Recipe:
         end_ms = start_ms + random.randint(1, 4 * _MINUTE_MS)
         quotas = [("cpu", random.randrange(64_000)), ("mem", random.randrange(1 << 28))]
         if random.random() < 0.3:
-            quotas.append(("gpu", _DEVICE))
+            quotas += [("gpu", _DEVICE)] * self.gpus
         pieces = [
             _piece(random, meter, quota, start, end)
             for start, end in _windows(start_ms, end_ms)
@@ -124,7 +126,8 @@ def _define(batch: pb.Batch, number: int, job: Job) -> None:
             started_at_ms=job.started_at_ms,
         )
         if type_ == "gpu":
-            meter.device, meter.model = f"GPU-{number % 8}", "H200"
+            meter.device, meter.model = f"GPU-{index}", "H200"
+            meter.group_quota = sum(each for name, each in job.quotas if name == type_)
 
 
 def _columns(records: Sequence[tuple[int, Piece]]) -> pb.Records:

@@ -9,7 +9,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -62,6 +62,11 @@ class Cgroups:
             os.pwrite(fd, data, 0)
         finally:
             os.close(fd)
+
+    def remove(self, path: str) -> None:
+        """Remove it, as a reboot does."""
+        folder = Path(f"{self.root}{path}")
+        folder.rename(folder.with_name(f".{folder.name}.{os.urandom(4).hex()}"))
 
     def empty(self, path: str) -> None:
         """Let its last process be gone."""
@@ -119,6 +124,15 @@ class Workload:
         self.cgroups.make(job.cgroup)
         self._write(job)
         return job
+
+    def begin_again(self, job: LiveJob) -> LiveJob:
+        """Begin another run of an ended job's id, in a new cgroup of the same name."""
+        assert job.cgroup is not None
+        self.cgroups.remove(job.cgroup)
+        self.cgroups.make(job.cgroup)
+        again = replace(job, started_at=self._now(), cpu_usec=0)
+        self._write(again)
+        return again
 
     def end(self, job: LiveJob, at: datetime) -> None:
         """End it there: its file says so, and the truth."""

@@ -34,6 +34,8 @@ from tests.faults.truth import Amount, Ledger, Truth, Verdict, compare, read_led
 from tests.faults.wiretap import GrpcTap, PostgresTap
 
 _STREAMER = Path(__file__).with_name("streamer.py")
+_FIGURES = "agent.prom"
+_UNACKED = "nodemeter_agent_unacked_frames"
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 30.0
 
@@ -70,8 +72,9 @@ class Process:
 
     def stop(self) -> int:
         """Ask it to end; its exit status."""
-        assert self.child.stop(seconds=_STOP_SECONDS), f"{self.name} does not end"
-        return self.child.process.returncode if self.child.process else 0
+        assert self.child.process is not None
+        self.child.process.terminate()
+        return self.child.process.wait(_STOP_SECONDS)
 
 
 @dataclass(kw_only=True)
@@ -90,6 +93,7 @@ class Agent(Process):
 
     folder: Path
     workload: Workload
+    is_asked: bool = False
 
     @property
     def truth(self) -> Truth:
@@ -97,8 +101,14 @@ class Agent(Process):
         return self.workload.truth
 
     def is_told(self) -> bool:
-        """Whether it has recorded every end: the files of ended jobs are gone."""
-        return not any(self.workload.jobs_dir.glob("*.json"))
+        """Whether it has recorded every end, the files of ended jobs are gone, and all is acked."""
+        if any(self.workload.jobs_dir.glob("*.json")):
+            return False
+        figures = self.folder / _FIGURES
+        if not self.is_asked:
+            self.is_asked = True
+            figures.unlink(missing_ok=True)  # what it says from now on is news
+        return figures.exists() and f"\n{_UNACKED} 0\n" in figures.read_text()
 
 
 @dataclass(kw_only=True)
@@ -112,7 +122,7 @@ class Streamer(Process):
     def told(self) -> int:
         """How many frames it has told."""
         path = self.folder / "told"
-        return int(path.read_text() or 0) if path.exists() else 0
+        return int(path.read_text()) if path.exists() else 0
 
     def finish_at(self, job: int) -> None:
         """Let that job be its last."""
@@ -169,12 +179,24 @@ class Database:
 
     def create(self) -> None:
         """Make it, with the newest schema."""
-        self._administer("CREATE DATABASE {}")
+        self._administer("CREATE DATABASE {}", self.database)
         migrate(self.url)
 
     def drop(self) -> None:
         """Remove it."""
-        self._administer("DROP DATABASE {} WITH (FORCE)")
+        self._administer("DROP DATABASE {} WITH (FORCE)", self.database)
+
+    def copy_to(self, suffix: str) -> None:
+        """Make a copy of it as it is; nobody may be connected."""
+        self._administer("CREATE DATABASE {0} TEMPLATE {1}", self._named(suffix), self.database)
+
+    def restore_from(self, suffix: str) -> None:
+        """Put the copy in its place."""
+        self.drop()
+        self._administer("ALTER DATABASE {0} RENAME TO {1}", self._named(suffix), self.database)
+
+    def _named(self, suffix: str) -> str:
+        return f"{self.database}_{suffix}"
 
     def kill(self) -> None:
         """Kill -9 of the server's first process; the others follow it."""
@@ -191,8 +213,8 @@ class Database:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
-    def _administer(self, statement: LiteralString) -> None:
-        query = sql.SQL(statement).format(sql.Identifier(self.database))
+    def _administer(self, statement: LiteralString, *names: str) -> None:
+        query = sql.SQL(statement).format(*map(sql.Identifier, names))
         with psycopg.connect(self.server.url_of("postgres"), autocommit=True) as connection:
             connection.execute(query)
 
@@ -209,6 +231,7 @@ class Rig:
         agents: int = 0,
         streamers: int = 0,
         interval_seconds: float = 0.05,
+        gpus: int = 1,
         aggregator_settings: Mapping[str, str] | None = None,
         agent_settings: Mapping[str, str] | None = None,
     ) -> None:
@@ -217,7 +240,7 @@ class Rig:
         self.traffic = Traffic()
         self.base_ms = to_ms(utc_now() - timedelta(hours=3))
         self.database = Database(server=server, database=f"faults_{os.urandom(4).hex()}")
-        self._interval_seconds = interval_seconds
+        self._interval_seconds, self._gpus = interval_seconds, gpus
         self._counts = (agents, streamers)
         self._aggregator_settings = dict(aggregator_settings or {})
         self._agent_settings = dict(agent_settings or {})
@@ -299,6 +322,7 @@ class Rig:
             "NODEMETER_AGENT_SAMPLE_INTERVAL_SECONDS": "1",
             "NODEMETER_JOBS_DIR": str(workload.jobs_dir),
             "NODEMETER_JOBS_PROVIDERS": "files",
+            "NODEMETER_METRICS_TEXTFILE": str(folder / _FIGURES),
             "NODEMETER_CGROUP_ROOT": str(cgroups.root),
             "NODEMETER_UPLINK_TARGET": f"127.0.0.1:{self.link.port}",
             **self._agent_settings,
@@ -314,7 +338,7 @@ class Rig:
     def add_streamer(self, node: str) -> Streamer:
         """Start another node that only sends, which begins at once."""
         folder = self.folder / node
-        recipe = Recipe(seed=self.seed, node=node, base_ms=self.base_ms)
+        recipe = Recipe(seed=self.seed, node=node, base_ms=self.base_ms, gpus=self._gpus)
         target = f"127.0.0.1:{self.link.port}"
         orders = Orders(recipe=recipe, target=target, interval_seconds=self._interval_seconds)
         save(orders, folder)

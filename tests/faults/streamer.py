@@ -42,6 +42,7 @@ def save(orders: Orders, folder: Path) -> None:
         "seed": recipe.seed,
         "node": recipe.node,
         "base_ms": recipe.base_ms,
+        "gpus": recipe.gpus,
         "target": orders.target,
         "interval_seconds": orders.interval_seconds,
     }
@@ -51,7 +52,7 @@ def save(orders: Orders, folder: Path) -> None:
 
 def _load(folder: Path) -> Orders:
     document = json.loads((folder / "recipe.json").read_text())
-    recipe = Recipe(seed=document["seed"], node=document["node"], base_ms=document["base_ms"])
+    recipe = Recipe(**{key: document[key] for key in ("seed", "node", "base_ms", "gpus")})
     return Orders(
         recipe=recipe,
         target=document["target"],
@@ -114,7 +115,9 @@ class Streamer:
         at_ms = self._orders.recipe.base_ms + number
         self._spool.append(batch.SerializeToString(deterministic=True), str(number).encode(), at_ms)
         self._told = number
-        (self._folder / "told").write_text(str(number))
+        new = self._folder / "told.new"
+        new.write_text(str(number))
+        new.rename(self._folder / "told")  # whoever reads it finds a number
         self._uplink.wake()
         if number % _PRUNED_EVERY == 0:
             self._spool.prune(at_ms)

@@ -76,6 +76,8 @@ class Strikes:
 
     rig: Rig
     random: Random
+    loses: bool | None = None
+    """Whether what is on its way at a kill is lost with it; None = one time in two."""
     kills: Counter[Kind] = field(default_factory=Counter[Kind])
     proven: Counter[Kind] = field(default_factory=Counter[Kind])
     """Kills with batches in flight."""
@@ -142,7 +144,7 @@ class Strikes:
                 return False
             began = time.monotonic()
             victim.kill()
-            if self.random.random() < 0.5:
+            if self.loses or (self.loses is None and self.random.random() < 0.5):
                 self.rig.link.cut()
                 self.rig.database_link.cut()
         victim.start()

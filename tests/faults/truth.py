@@ -15,6 +15,7 @@ from psycopg.rows import TupleRow
 from aggregator.model import ResourceType
 from aggregator.rating import money
 from aggregator.units import UNITS
+from proto.metering.v1 import metering_pb2 as pb
 from tests.acceptance.product import ITEMS, Client, Item
 
 Connection: TypeAlias = psycopg.Connection[TupleRow]
@@ -37,14 +38,33 @@ class Truth:
     amounts: dict[Key, Amount] = field(default_factory=dict[Key, Amount])
 
     def add(self, job_id: str, type_: str, amount: Amount) -> None:
-        """Know of one more job and type."""
-        assert (job_id, type_) not in self.amounts
-        self.amounts[job_id, type_] = amount
+        """Know of a job's type; of an id that is used again, too."""
+        before = self.amounts.get((job_id, type_))
+        self.amounts[job_id, type_] = amount if before is None else _sum(before, amount, 1)
 
     def join(self, other: "Truth") -> None:
         """Know what the other knows."""
         for (job_id, type_), amount in other.amounts.items():
             self.add(job_id, type_, amount)
+
+    def less(self, other: "Truth") -> "Truth":
+        """What is left without what the other knows, which is part of this."""
+        nothing = Amount(0, 0, 0)
+        return Truth(
+            {
+                key: _sum(amount, other.amounts.get(key, nothing), -1)
+                for key, amount in self.amounts.items()
+            }
+        )
+
+
+def _sum(one: Amount, other: Amount, sign: int) -> Amount:
+    allocated, *rest = (
+        None if mine is None or its is None else mine + sign * its
+        for mine, its in zip(one, other, strict=True)
+    )
+    assert allocated is not None
+    return Amount(allocated, *rest)
 
 
 _USAGE: Final[LiteralString] = """
@@ -94,6 +114,24 @@ def read_ledger(url: str) -> Ledger:
     return Ledger(
         layers=layers, unrated=unrated, quarantined=quarantined, gaps=gaps, streams=streams
     )
+
+
+def read_quarantine(url: str) -> Truth:
+    """What was set aside: usage that is kept whole, and not billed."""
+    aside = Truth()
+    with psycopg.connect(url) as connection:
+        for (payload,) in connection.execute("SELECT payload FROM quarantine").fetchall():
+            batch = pb.Batch.FromString(payload)
+            jobs = {run.number: run.job_id for run in batch.runs if run.provider != "node"}
+            meters = {meter.number: meter for meter in batch.meters}
+            columns = batch.records
+            for number, *sums in zip(
+                columns.meter, columns.allocated, columns.used, columns.effective, strict=True
+            ):
+                meter = meters[number]
+                if meter.run in jobs:
+                    aside.add(jobs[meter.run], meter.type, Amount(*sums))
+    return aside
 
 
 def _amounts(connection: Connection, statement: LiteralString) -> Mapping[Key, Amount]:
