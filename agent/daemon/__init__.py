@@ -214,8 +214,8 @@ class Daemon:
     def _account(self, look: Look) -> None:
         """Ask everybody, and let the state take what they say."""
         now_ms = self._clock.now_ms()
+        blind_ms = self._clock.suspended_ms() - self._suspended_ms  # not what is slept from now on
         have_all_answered = self._reconcile(now_ms)
-        blind_ms = self._clock.suspended_ms() - self._suspended_ms
         if blind_ms > _JITTER_MS:
             look = Look.FULL  # so that no meter's next reading bridges the sleep unknowing
             self._suspended_ms += blind_ms

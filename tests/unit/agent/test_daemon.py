@@ -25,7 +25,7 @@ from agent.daemon.sources import Sources
 from agent.errors import AgentError, SpoolError
 from agent.integrate import UsageRecord
 from agent.jobs import JobProvider
-from agent.model import Device, DeviceShare, ResourceType
+from agent.model import Device, DeviceShare, ResourceType, Run
 from agent.notify import Notifier, Watcher
 from agent.procfs import ProcFs
 from agent.samplers import Sampler
@@ -372,6 +372,35 @@ def test_a_step_while_the_agent_was_down_changes_no_duration(bench: Bench) -> No
     bench.spool, bench.daemon = bench.start()
     assert total(bench.records(), "length_ms") == 80_000
     assert total(bench.records(), "used") == 250 * 80_000
+
+
+class Drowsy(FakeProvider):
+    """A provider that is asked just as the machine falls asleep."""
+
+    def __init__(self, time: FakeTime) -> None:
+        super().__init__()
+        self.time = time
+        self.sleep_ms = 0
+
+    def runs(self) -> Sequence[Run]:
+        """Sleep, then answer."""
+        slept_ms, self.sleep_ms = self.sleep_ms, 0
+        self.time.suspend_ms(slept_ms)
+        return super().runs()
+
+
+def test_a_machine_that_falls_asleep_during_a_look_sees_none_of_it(tmp_path: Path) -> None:
+    """What is read after it counts as read before; the sleep is in the next interval."""
+    time = FakeTime(wall=START_MS * MS)
+    provider = Drowsy(time)
+    bench = Bench(tmp_path, time=time, provider=provider)
+    burn(bench, 20)
+    provider.sleep_ms = HOUR_MS
+    burn(bench, 20)
+    bench.finish()
+    bench.spool, bench.daemon = bench.start()
+    assert total(bench.records(), "length_ms") == HOUR_MS + 40_000
+    assert total(bench.records(), "observed_ms") == 40_000
 
 
 def test_suspension_is_allocated_and_unobserved(bench: Bench) -> None:
