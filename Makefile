@@ -15,7 +15,7 @@ SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage bench churn faults fuzz scale lint format types proto proto-check \
+.PHONY: help run test coverage bench mutants churn faults fuzz scale lint format types proto proto-check \
 	lock clean install-agent install-aggregator uninstall-agent uninstall-aggregator
 
 help: ## list the targets
@@ -35,6 +35,9 @@ coverage: $(VENV)/.dev-stamp ## run every test and show which lines none of them
 
 bench: $(VENV)/.dev-stamp ## measure every figure beside its ceiling (BENCH_JSON=path for JSON)
 	@$(BIN)/python -m tests.bench
+
+mutants: $(VENV)/.dev-stamp ## break each rule of rating, and see that the tests find it out
+	@MUTANTS=all $(BIN)/python -m pytest -q -n 2 tests/integration/aggregator/rater/test_mutants.py
 
 churn: $(VENV)/.dev-stamp ## meter 2,000 short jobs in five minutes (as root), and compare
 	@CHURN_JOBS=2000 CHURN_SECONDS=300 $(BIN)/python -m pytest -q -s --timeout=900 \

@@ -68,6 +68,9 @@ class Metrics:
             buckets=_COMMIT_BUCKETS,
             registry=self.registry,
         )
+        self.rerated_lines = self._counter(
+            "rerated_lines_total", "Lines that re-rating appended to the adjustments."
+        )
         self.rater_lag_seconds = self._gauge(
             "rater_lag_seconds", "Age of the oldest usage that could be rated and is not."
         )

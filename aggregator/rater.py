@@ -21,6 +21,7 @@ from psycopg.rows import TupleRow
 
 from aggregator.metrics import Metrics
 from aggregator.model import PERIOD_LOCK, PRICE_LOCK, RATER_LOCK, IngestGroupId
+from aggregator.rerater import RerateError, rerate_round
 from aggregator.settings import RaterSettings
 from aggregator.store.outage import Outage
 from aggregator.store.pool import Pool
@@ -118,16 +119,22 @@ class Rater:
     async def run(self) -> None:
         """Rate what waits, then wait; until cancelled. A failure is tried again."""
         while True:
+            is_busy = False
             try:
-                await rate_pending(
-                    self._pool, self._metrics, max_records=self._settings.max_records
-                )
-                await self._observe_lag()
+                is_busy = await self._turn()
                 self._outage.end()
-            except (psycopg.Error, RaterError) as error:
+            except (psycopg.Error, RaterError, RerateError) as error:
                 self._metrics.rater_errors.inc()
                 self._outage.begin(error)
-            await asyncio.sleep(self._settings.interval_seconds)
+            if not is_busy:
+                await asyncio.sleep(self._settings.interval_seconds)
+
+    async def _turn(self) -> bool:
+        """Rate a round of usage, and one of what is to be rated again; whether there was any."""
+        groups = await rate_round(self._pool, self._metrics, max_records=self._settings.max_records)
+        lines = await rerate_round(self._pool, self._metrics)
+        await self._observe_lag()
+        return bool(groups) or lines is not None
 
     async def _observe_lag(self) -> None:
         async with self._pool.connection() as connection:

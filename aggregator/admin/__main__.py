@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from aggregator.admin import conservation, items, periods, ratios
+from aggregator.admin import conservation, items, periods, ratios, rerate
 from aggregator.admin.address import config_files, default_url
 from aggregator.admin.client import Client
 from aggregator.admin.errors import AdminError
@@ -33,6 +33,7 @@ app.add_typer(items.app)
 app.add_typer(conservation.app)
 app.add_typer(periods.app, name="periods")
 app.add_typer(periods.adjustments_app)
+app.add_typer(rerate.app)
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer's callback

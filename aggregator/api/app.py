@@ -18,7 +18,7 @@ from aggregator.api.middleware import (
     log_request,
     set_headers,
 )
-from aggregator.api.native import audit, conservation, periods, ratios
+from aggregator.api.native import audit, conservation, periods, ratios, rerates
 from aggregator.api.native import routes as native
 from aggregator.api.openapi import document
 from aggregator.api.parse import LARGE_BODY
@@ -36,6 +36,7 @@ ALL_ROUTES: tuple[Route, ...] = (
     *conservation.ROUTES,
     *periods.ROUTES,
     *audit.ROUTES,
+    *rerates.ROUTES,
     *health.ROUTES,
     *docs.ROUTES,
 )

@@ -1,4 +1,4 @@
-"""Who changed what is declared: written in the transaction that makes the change."""
+"""Who changed, closed or ordered what: written in the transaction that does it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,12 +13,14 @@ _LIST_AUDIT = query("list_audit")
 
 
 class Subject(StrEnum):
-    """What can be declared."""
+    """What can be declared, closed or ordered."""
 
     RATIO = "ratio"
     METHOD = "method"
     QUOTA = "quota"
     CURRENCY = "currency"
+    PERIOD = "period"
+    RERATE = "rerate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,18 +9,18 @@ import logging
 from dataclasses import asdict
 from datetime import datetime
 
-from aggregator.billing.audit import Author
+from aggregator.billing.audit import Author, Entry, Subject, record
 from aggregator.billing.database import Connection, Database
 from aggregator.billing.periods import (
     SET_CLOSE_LIMITS,
     ClosedPeriod,
     bounds,
-    clock_of,
     closed_period,
     closed_until,
     instant,
     summarise,
 )
+from aggregator.billing.ratios import clock_of
 from aggregator.clock import monotonic
 from aggregator.model import PERIOD_LOCK, Period
 from aggregator.rating.month import month_at, month_name
@@ -76,6 +76,16 @@ async def _close(database: Database, period: Period, author: Author) -> ClosedPe
         summary = asdict(await summarise(connection, period))
         row = {**bounds(period), **summary, **asdict(author), "closed_at": now}
         await connection.execute(_INSERT_PERIOD, row)
+        entry = Entry(
+            subject=Subject.PERIOD,
+            key=month_name(period),
+            action="close",
+            old_value=None,
+            new_value=str(summary["digest"]),
+            effective_at=period.start,
+            effective_until=period.end,
+        )
+        await record(connection, [entry], author)
         closed = await closed_period(connection, period)
     assert closed is not None, "it has just been written"
     fields = {"period": month_name(period), "actor": author.actor, **summary}

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Literal
 
 from aggregator.billing.database import Connection, Database, Parameters, rows_of
-from aggregator.errors import DatabaseError
+from aggregator.billing.ratios import clock_of
 from aggregator.model import Period, ResourceType
 from aggregator.rating import money
 from aggregator.rating.digest import Bucket, PeriodDigest
@@ -27,7 +27,6 @@ SET_CLOSE_LIMITS = query("set_close_limits")
 _SUMMARISE_BOOKINGS = query("summarise_bookings")
 _SUMMARISE_ITEMS = query("summarise_items")
 _LIST_PERIOD_TOTALS = query("list_period_totals")
-_GET_CLOCK = query("get_clock")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,14 +184,6 @@ async def closed_period(connection: Connection, period: Period) -> ClosedPeriod 
     """The period if it is closed."""
     found = (each for each in await _closed(connection) if each.starts_at == period.start)
     return next(found, None)
-
-
-async def clock_of(connection: Connection) -> datetime:
-    """The database's time."""
-    now = await instant(connection, _GET_CLOCK)
-    if now is None:
-        raise DatabaseError("the database does not tell the time")
-    return now
 
 
 async def instant(

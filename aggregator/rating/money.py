@@ -7,6 +7,7 @@ nearest double (ties to even), as rating rule 5 asks. No prices in force, no I/O
 
 from collections.abc import Sequence
 from decimal import Decimal
+from fractions import Fraction
 
 from aggregator.units import Unit
 
@@ -30,6 +31,11 @@ def fee(amount: Decimal, unit: Unit) -> float:
     """Money of an undivided amount (base unit x ms x price per unit-hour)."""
     numerator, denominator = amount.as_integer_ratio()
     return quotient(numerator, denominator * unit.unit_hour)
+
+
+def exact_fee(amount: Decimal, unit: Unit) -> Fraction:
+    """Money of an undivided amount, not rounded, to be added up with that of other units."""
+    return Fraction(amount) / unit.unit_hour
 
 
 def fee_at(hours: float, price: Decimal) -> float:

@@ -127,7 +127,7 @@ def rate(
     for record in records:
         charge = _charge(record, meters[record.meter_id], ratios, methods)
         key = (charge.hour, charge.meter_id, charge.ratio_id)
-        charges[key] = _sum(charges[key], charge) if key in charges else charge
+        charges[key] = add(charges[key], charge) if key in charges else charge
     return [charges[key] for key in sorted(charges)]
 
 
@@ -237,7 +237,8 @@ def _billed(record: Record, method: Method) -> int:
             assert_never(method)
 
 
-def _sum(one: Charge, other: Charge) -> Charge:
+def add(one: Charge, other: Charge) -> Charge:
+    """Two charges of one key as one."""
     return Charge(
         hour=one.hour,
         meter_id=one.meter_id,

@@ -106,13 +106,19 @@ TABLES: Final[Mapping[str, Rights]] = {
     "period": {Role.RATER: (SELECT,), Role.API: (SELECT, INSERT)},
     "adjustment": {
         Role.INGEST: (select("meter_id", "ended_at"),),
-        Role.RATER: (INSERT,),
+        Role.RATER: (SELECT, INSERT),
         Role.API: (SELECT,),
     },
     "late_account": {Role.INGEST: (select("meter_id", "hour"),), Role.RATER: (INSERT,)},
-    "rerate": {Role.API: (SELECT,)},
-    "rerate_progress": {Role.API: (SELECT,)},
-    "booking": {Role.API: (SELECT,)},
+    "rerate": {Role.RATER: (SELECT,), Role.API: (SELECT, INSERT)},
+    "rerate_progress": {
+        Role.RATER: (
+            SELECT,
+            update("through_meter_id", "charge_count", "line_count", "updated_at", "finished_at"),
+        ),
+        Role.API: (SELECT, INSERT),
+    },
+    "booking": _READ,
     # What follows: sums of the rater.
     "charge": {
         Role.INGEST: (select("meter_id", "ended_at"),),

@@ -17,6 +17,7 @@ class Service(Client):
     """A running aggregator."""
 
     database_url: str
+    pid: int = 0
 
     def declare_in_the_past(self, prices: Mapping[str, str]) -> None:
         """Put prices in force for all time: usage of a minute ago is then priced at once."""
@@ -45,6 +46,7 @@ def serving(database_url: str, log: Path, *, is_rating: bool) -> Generator[Servi
         process = subprocess.Popen(
             [str(BIN / "nodemeter-aggregator"), "serve"], env=env, stdout=output, stderr=output
         )
+    service.pid = process.pid
     try:
         until(f"the aggregator, see {log}", service.is_ready, seconds=60)
         yield service

@@ -8,7 +8,7 @@ from pathlib import Path
 from aggregator.store.embedded import ensure_server
 from aggregator.store.embedded.place import state_dir_of
 from tests.acceptance.product import CHECKOUT
-from tests.bench import aggregator, node
+from tests.bench import aggregator, node, rerating
 from tests.bench.table import show
 
 
@@ -19,7 +19,11 @@ def main() -> None:
     try:
         software = state_dir_of(CHECKOUT) / "timescaledb"
         with ensure_server(folder, software_dirs=[software]) as server:
-            figures = [*aggregator.measure(server, folder), *node.measure(folder)]
+            figures = [
+                *aggregator.measure(server, folder),
+                *rerating.measure(server, folder),
+                *node.measure(folder),
+            ]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     show(figures, os.environ.get("BENCH_JSON"))

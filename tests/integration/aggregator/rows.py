@@ -111,6 +111,20 @@ class Rows:
             (hour, used_hour, bill_id, hour, used_hour, hour, billed, billed, billed),
         )
 
+    def rerate(self) -> None:
+        """An order to rate an hour again that has not begun."""
+        self.connection.execute(
+            """
+            WITH ordered AS (
+                INSERT INTO rerate (starts_at, ends_at, reason, created_at, created_by,
+                    last_meter_id)
+                VALUES (%s, %s, 'test', now(), 'test', 1) RETURNING rerate_id
+            )
+            INSERT INTO rerate_progress SELECT rerate_id, 0, 0, 0, now() FROM ordered
+            """,
+            (NOON, NOON + timedelta(hours=1)),
+        )
+
     def account(
         self,
         node_id: int,

@@ -83,6 +83,7 @@ async def test_real_answers_are_as_documented(api: Api, rows: Rows) -> None:
     rows.price_class("mem")
     rows.account(rows.node("n1"), "capacity", HOUR_MS)
     rows.adjustment(rows.bill(), billed=HOUR_MS)
+    rows.rerate()
     await api.post("/api/Ratios", {"key": "tokens", "value": 0.1})
     await api.post("/api/Ratios", {"key": "tokens", "value": 0.2})
     document = (await api.get("/openapi.json")).json()

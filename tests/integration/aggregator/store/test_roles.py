@@ -19,7 +19,7 @@ from tests.integration.aggregator.store.test_prepare import PREPARABLE, numbered
 INGEST, RATER, API, MAINTENANCE = Role
 
 MATRIX: Final[dict[str, dict[Role, str]]] = {
-    "adjustment": {INGEST: "select(ended_at meter_id)", RATER: "insert", API: "select"},
+    "adjustment": {INGEST: "select(ended_at meter_id)", RATER: "insert select", API: "select"},
     "audit": {API: "insert select"},
     "batch": {INGEST: "insert select"},
     "bill": {
@@ -29,7 +29,7 @@ MATRIX: Final[dict[str, dict[Role, str]]] = {
         MAINTENANCE: "select(is_unpriced)",
     },
     "billing_user": {INGEST: "insert select update(username)", API: "select"},
-    "booking": {API: "select"},
+    "booking": {RATER: "select", API: "select"},
     "charge": {
         INGEST: "select(ended_at meter_id)",
         RATER: "insert select update(allocated amount billed effective ended_at length_ms"
@@ -59,8 +59,11 @@ MATRIX: Final[dict[str, dict[Role, str]]] = {
     "project_quota": {API: "insert select update(closed_at closed_by ends_at)"},
     "quarantine": {INGEST: "insert select"},
     "ratio": {RATER: "select", API: "insert select update(closed_at closed_by ends_at)"},
-    "rerate": {API: "select"},
-    "rerate_progress": {API: "select"},
+    "rerate": {RATER: "select", API: "insert select"},
+    "rerate_progress": {
+        RATER: "select update(charge_count finished_at line_count through_meter_id updated_at)",
+        API: "insert select",
+    },
     "run": {
         INGEST: "insert select update(ended_at ended_group_id settled_at)",
         RATER: "select update(settled_at)",
@@ -93,6 +96,7 @@ FILES: Final[dict[str, Role | None]] = {
     "ingest.sql": INGEST,
     "migrate.sql": None,
     "rater.sql": RATER,
+    "rerate.sql": RATER,
 }
 """Who runs a file's statements; None: the owner. Those of `api_*.sql` are the APIs'."""
 

@@ -1,0 +1,132 @@
+"""Wrong raters: each breaks one rule, and the property of the worlds must find it out."""
+
+from dataclasses import dataclass
+from types import ModuleType
+
+import pytest
+
+from aggregator import rater, rerater
+from aggregator.billing import rerating
+from aggregator.store.queries import Query, query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """A query in which some text, which it holds so many times, is another one."""
+
+    name: str
+    module: ModuleType
+    query: str
+    old: str
+    new: str
+    times: int = 1
+
+    def apply(self, patch: pytest.MonkeyPatch) -> None:
+        """Put the mutated query in the place of the right one."""
+        text = query(self.query).decode()
+        assert text.count(self.old) == self.times, (self.name, text.count(self.old))
+        mutated = Query(text.replace(self.old, self.new).encode())
+        patch.setattr(self.module, f"_{self.query.upper()}", mutated)
+
+
+def _rating(name: str, old: str, new: str, times: int = 1) -> Mutant:
+    return Mutant(name=name, module=rater, query="rate_groups", old=old, new=new, times=times)
+
+
+def _rerating(name: str, old: str, new: str, times: int = 1) -> Mutant:
+    return Mutant(name=name, module=rerater, query="rerate_meters", old=old, new=new, times=times)
+
+
+_IN_TIME = "WHERE hour >= (SELECT until FROM closed)\n    ORDER BY meter_id, hour, ratio_id"
+_LATE = "WHERE hour < closed.until\n    ORDER BY meter_id, hour, ratio_id"
+
+SHORT = (
+    _rating("the price at a window's end", "width_bucket(started_at", "width_bucket(ended_at"),
+    _rating(
+        "floats",
+        "sum(billed) * price.value AS amount",
+        "(sum(billed)::float8 * price.value::float8)::numeric AS amount",
+    ),
+    _rating("lost adjustments", _LATE, "WHERE false"),
+    _rerating("nothing taken back", "-1, ratio_id, -amount)", "1, ratio_id, amount)"),
+    _rerating(
+        "a closed period edited",
+        "CASE WHEN used_hour < closed.until THEN closed.booking_hour ELSE used_hour END",
+        "used_hour",
+    ),
+)
+"""Those that every run of the tests tries."""
+
+LONG = (
+    _rating("late usage twice", _IN_TIME, _IN_TIME.replace("hour >= (SELECT until FROM closed)",
+                                                          "true")),
+    _rating("late usage at the price of today", "ratio.validity @> slot_start.at",
+            "ratio.validity @> now()"),
+    _rating("late usage in its own hour", "closed.booking_hour, hour, meter_id",
+            "hour, hour, meter_id"),
+    _rating("the first open hour closed, too", "hour < closed.until", "hour <= closed.until"),
+    _rating("the least specific key", "ratio.vc IS NOT NULL DESC", "ratio.vc IS NOT NULL"),
+    _rating("the vc's plain key over its model's", ", ratio.model IS NOT NULL DESC",
+            ", ratio.model IS NOT NULL"),
+    _rating("other methods", "WHEN 'request' THEN metered.allocated",
+            "WHEN 'request' THEN metered.used"),
+    _rating("the method of the first boundary", "method.validity @> slot_start.at",
+            "method.validity @> %(starts_at)s::timestamptz"),
+    _rating("a ratio of 0 is none", "sum(billed) FILTER (WHERE ratio_id = 0)",
+            "sum(billed) FILTER (WHERE amount = 0)"),
+    _rating("half hours", "INTERVAL '1 hour'", "INTERVAL '30 minutes'"),
+    _rating("the last round overwrites", "billed = kept.billed + excluded.billed",
+            "billed = excluded.billed"),
+    _rating("the last round's amount overwrites", "amount = kept.amount + excluded.amount",
+            "amount = excluded.amount"),
+    _rating("two versions look like one", "OR coalesce(bill.ratio_id <> item.ratio_id, false)", ""),
+    _rating("the end is that of the last round", "greatest(bill.ended_at, item.ended_at)",
+            "item.ended_at"),
+    _rating("accounts change after the close",
+            "meter_id < 0 AND hour >= (SELECT until FROM closed)", "meter_id < 0"),
+    _rating("milliseconds are lost", "extract(epoch FROM sum(ended_at - started_at)) * 1000",
+            "floor(extract(epoch FROM sum(ended_at - started_at))) * 1000"),
+    _rating("coverage of the last round", "observed_ms = bill.observed_ms + item.observed_ms",
+            "observed_ms = item.observed_ms"),
+    _rerating("earlier adjustments forgotten", "WHERE meter_id > %(after_meter_id)s AND meter_id "
+              "<= %(through_meter_id)s\n          AND hour >= %(starts_at)s::timestamptz\n",
+              "WHERE false AND hour >= %(starts_at)s::timestamptz\n"),
+    _rerating("the key is not looked at", "class.type = %(type)s", "true"),
+    _rerating("the model of the key is not looked at", "class.model = %(model)s", "true"),
+    _rerating("the vc of the key is not looked at", "class.vc = %(vc)s", "true"),
+    _rerating("an hour too many", "AND hour < %(ends_at)s", "AND hour <= %(ends_at)s"),
+    _rerating("an hour too few", "AND hour >= %(starts_at)s::timestamptz AND hour <",
+              "AND hour > %(starts_at)s::timestamptz AND hour <"),
+    _rerating("the bill stays", "SET amount = bill.amount + item.amount",
+              "SET amount = bill.amount"),
+    _rerating("what was unpriced stays so", "unpriced = bill.unpriced + item.unpriced",
+              "unpriced = bill.unpriced"),
+    _rerating("the price of the hour's start", "width_bucket(line.started_at",
+              "width_bucket(line.used_hour"),
+    _rerating("floats again", "classed.billed * price.value AS new_amount",
+              "(classed.billed::float8 * price.value::float8)::numeric AS new_amount"),
+    _rerating("free is unpriced", "(price.ratio_id = 0) <> (classed.ratio_id = 0)", "false"),
+    _rerating("the last meter of a batch forgotten", "meter_id <= %(through_meter_id)s",
+              "meter_id < %(through_meter_id)s", 2),
+    _rerating("what was taken back is there still", "HAVING sum(length_ms) > 0", ""),
+    _rerating("today's price", "ratio.validity @> slot_start.at", "ratio.validity @> now()"),
+    _rerating("quantities lost", "side.sign * observed_ms", "side.sign * length_ms"),
+    Mutant(
+        name="late meters forgotten",
+        module=rerater,
+        query="get_rerate_batch",
+        old="SELECT meter_id FROM adjustment\n            WHERE",
+        new="SELECT meter_id FROM adjustment\n            WHERE false AND",
+    ),
+    Mutant(name="versions that are gone count", module=rerater, query="update_rerated_versions",
+           old="HAVING sum(part.length_ms) > 0", new=""),
+    Mutant(name="boundaries only of starts", module=rerater, query="list_rerate_boundaries",
+           old="UNION SELECT ends_at FROM ratio", new=""),
+    Mutant(name="boundaries of ratios forgotten", module=rater, query="list_price_boundaries",
+           old="UNION SELECT ends_at FROM ratio", new=""),
+    Mutant(name="an order over too soon", module=rerater, query="move_rerate",
+           old="CASE WHEN %(is_finished)s THEN clock_timestamp() END", new="clock_timestamp()"),
+    Mutant(name="a dry run of another rule", module=rerating, query="preview_rerate",
+           old="classed.billed * price.value <> classed.amount", new="false"),
+)  # fmt: skip
+"""All others, for `make mutants`."""

@@ -1,0 +1,97 @@
+"""Closing a month and correcting one, as an administrator does: by command, over HTTP."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest_asyncio
+
+from aggregator.rater import Rater
+from aggregator.settings import RaterSettings
+from tests.integration.aggregator.api.client import Api, served
+from tests.integration.aggregator.api.test_admin_command import nodemeter, refused, run, url
+from tests.integration.aggregator.rater.pipeline import Pipeline
+from tests.integration.aggregator.rater.test_periods import last_month
+from tests.integration.aggregator.rater.test_rerate import reprice
+
+HOUR = timedelta(hours=1)
+
+
+@pytest_asyncio.fixture
+async def api(pipeline: Pipeline) -> AsyncIterator[Api]:
+    """The application beside a rater, on what the pipeline writes."""
+    rater = Rater(pipeline.pool, RaterSettings(interval_seconds=0.05), pipeline.metrics)
+    async with served(pipeline.api_pool) as api:
+        task = asyncio.create_task(rater.run())
+        try:
+            yield api
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def test_a_month_is_closed_and_corrected_by_command(pipeline: Pipeline, api: Api) -> None:
+    """Listed, shown, closed, verified; then previewed, rated again, and shown as adjustments."""
+    month = last_month()
+    name, start = f"{month.start:%Y-%m}", month.end - 2 * HOUR
+    pipeline.ratio("cpu", "1")
+    await pipeline.send(pipeline.use(start, month.end, 3))
+    await nodemeter(api, "periods", "close", name, "--reason", "invoices")
+    listed = (await nodemeter(api, "periods", "list", "--output", "json")).json
+    closed = next(each for each in listed if each["period"] == name)
+    assert (closed["state"], closed["reason"], closed["charges"]) == ("closed", "invoices", 2)
+    shown = (await nodemeter(api, "periods", "show", name, "--verify")).out
+    assert closed["digest"] in shown
+    (bill,) = (await nodemeter(api, "bills", "--period", name, "--output", "json")).json
+    assert (bill["usage"], bill["fee"], bill["isRunning"]) == (6, 6, True)
+    reprice(pipeline, "cpu", "4", start, month.end)
+    span = ["--from", f"{start:%Y-%m-%dT%H:%MZ}", "--to", f"{month.end:%Y-%m-%dT%H:%MZ}"]
+    (trial,) = (await nodemeter(api, "rerate", *span, "--dry-run", "--output", "json")).json
+    assert (trial["before"], trial["after"], trial["difference"]) == (6, 24, 18)
+    (done,) = (
+        await nodemeter(api, "rerate", *span, "--reason", "contract 17", "--output", "json")
+    ).json
+    assert (done["percent"], done["charges"], done["lines"]) == (100, 2, 4)
+    lines = (await nodemeter(api, "adjustments", "--used-period", name, "--output", "json")).json
+    assert sum(each["fee"] for each in lines) == 18
+    assert "nothing would change" in (await nodemeter(api, "rerate", *span, "--dry-run")).err
+    (order,) = (await nodemeter(api, "rerates", "--output", "json")).json
+    assert order == done
+    assert (await nodemeter(api, "bills", "--period", name, "--output", "json")).json == [bill]
+    audit = (await api.get("/api/admin/v1/audit")).json()
+    done_what = [(each["subject"], each["action"], each["reason"]) for each in audit]
+    assert done_what == [("rerate", "order", "contract 17"), ("period", "close", "invoices")]
+    (whole,) = (await nodemeter(api, "bills", "--output", "json")).json
+    assert whole["fee"] == 24
+
+
+async def test_what_is_wrong_is_told_and_nothing_applied(pipeline: Pipeline, api: Api) -> None:
+    """Each with the option that is at fault, status 2."""
+    name = f"{last_month().start:%Y-%m}"
+    span = ["--from", f"{name}-01T00:00Z", "--to", f"{name}-02T00:00Z"]
+    assert "--reason is required" in await refused(api, "rerate", *span)
+    off = ["--from", f"{name}-01T00:30Z", "--to", f"{name}-02T00:00Z"]
+    assert "--from must be a whole hour" in " ".join(
+        (await refused(api, "rerate", *off, "--dry-run")).replace(":", "").split()
+    )
+    ahead = ["--from", f"{name}-01T00:00Z", "--to", "2999-01-01T00:00Z"]
+    assert "lies in the future" in await refused(api, "rerate", *ahead, "--dry-run")
+    assert "is no ratio's" in await refused(api, "rerate", *span, "--key", "gpu", "--dry-run")
+    assert "is not over" in await refused(api, "periods", "close", "2998-12")
+    assert "must be a month" in await refused(api, "periods", "close", "2998")
+    assert "--period must be a month" in await refused(api, "bills", "--period", "2998")
+    unknown = await run("--url", url(api), "periods", "show", "2998")
+    assert (unknown.status, "must be a month" in unknown.err) == (1, True)
+    assert (await nodemeter(api, "rerates", "--output", "json")).json == []
+
+
+async def test_a_changed_database_is_told(pipeline: Pipeline, api: Api) -> None:
+    """The digest does not lie: status 1."""
+    month = last_month()
+    name = f"{month.start:%Y-%m}"
+    await pipeline.send(pipeline.use(month.end - HOUR, month.end, 3))
+    await nodemeter(api, "periods", "close", name)
+    pipeline.database.execute("UPDATE charge SET billed = billed + 1")
+    done = await run("--url", url(api), "periods", "show", name, "--verify")
+    assert done.status == 1
+    assert "somebody changed the database" in done.err
