@@ -86,6 +86,18 @@ class Metrics:
         self.maintenance_errors = self._counter(
             "maintenance_errors_total", "Runs of maintenance that failed."
         )
+        self.reconciliation_mismatches = Gauge(
+            "nodemeter_aggregator_reconciliation_mismatches",
+            "What does not agree in the last settled hour, by check.",
+            ["check"],
+            registry=self.registry,
+        )
+        self.reconciliation_errors = self._counter(
+            "reconciliation_errors_total", "Hours that could not be reconciled in time."
+        )
+        self.reconciled_until = self._gauge(
+            "reconciled_until_timestamp_seconds", "End of the last hour that was reconciled."
+        )
         self.dropped_chunks = self._counter(
             "dropped_chunks_total", "Chunks of raw usage dropped by retention."
         )

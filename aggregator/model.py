@@ -49,6 +49,9 @@ PERIOD_LOCK = 0x6E6D0004
 
 Whoever takes it and PRICE_LOCK takes it first."""
 
+DECLARATION_LOCK = 0x6E6D0011
+"""Advisory: one change of quotas or currencies at a time."""
+
 
 class ResourceType(StrEnum):
     """What is metered. Its units are in `aggregator.units`."""

@@ -23,6 +23,7 @@ from aggregator.maintenance import Maintenance
 from aggregator.metrics import Metrics
 from aggregator.notify import Notifier
 from aggregator.rater import Rater
+from aggregator.reconciler import Reconciler
 from aggregator.settings import HttpSettings, Settings
 from aggregator.store.chunks import add_chunks
 from aggregator.store.grants import Role
@@ -112,9 +113,11 @@ async def _background(
 ) -> AsyncGenerator[list[asyncio.Task[None]]]:
     rater = Rater(pools[Role.RATER], settings.rater, metrics)
     maintenance = Maintenance(pools[Role.MAINTENANCE], settings.retention, metrics)
+    reconciler = Reconciler(pools[Role.API], settings.retention.usage_days, metrics)
     tasks = [
         asyncio.create_task(rater.run(), name="rater"),
         asyncio.create_task(maintenance.run(), name="maintenance"),
+        asyncio.create_task(reconciler.run(), name="reconciler"),
     ]
     try:
         yield tasks

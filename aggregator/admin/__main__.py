@@ -12,7 +12,18 @@ from typing import Annotated
 
 import typer
 
-from aggregator.admin import conservation, items, periods, ratios, rerate
+from aggregator.admin import (
+    conservation,
+    currencies,
+    items,
+    methods,
+    periods,
+    quotas,
+    quote,
+    ratios,
+    reconcile,
+    rerate,
+)
 from aggregator.admin.address import config_files, default_url
 from aggregator.admin.client import Client
 from aggregator.admin.errors import AdminError
@@ -31,6 +42,11 @@ app = typer.Typer(
 app.add_typer(ratios.app, name="ratios")
 app.add_typer(items.app)
 app.add_typer(conservation.app)
+app.add_typer(methods.app, name="methods")
+app.add_typer(quotas.app, name="quotas")
+app.add_typer(currencies.app, name="currencies")
+app.add_typer(quote.app)
+app.add_typer(reconcile.app)
 app.add_typer(periods.app, name="periods")
 app.add_typer(periods.adjustments_app)
 app.add_typer(rerate.app)

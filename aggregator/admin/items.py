@@ -9,11 +9,15 @@ import typer
 
 from aggregator.admin.client import Client, Record, records
 from aggregator.admin.errors import UsageError
+from aggregator.admin.explain import EXAMPLES, explain
 from aggregator.admin.output import Column, Format, note, show
 from aggregator.admin.session import examples, session_of
 from aggregator.rating.month import MonthError, parse_month
 
 app = typer.Typer()
+bills_app = typer.Typer()
+bills_app.command("explain", epilog=EXAMPLES)(explain)
+app.add_typer(bills_app, name="bills")
 
 User = Annotated[str | None, typer.Option(help="Name or id of a user")]
 Type = Annotated[str | None, typer.Option("--type", help="cpu, mem, gpu, npu or storage")]
@@ -72,8 +76,8 @@ _NODES = (
 )
 
 
-@app.command(
-    "bills",
+@bills_app.callback(
+    invoke_without_command=True,
     epilog=examples(
         "nodemeter bills --user alice",
         "nodemeter bills --type gpu --running",
@@ -95,8 +99,10 @@ def bills(
     """Show usage and fee of every job, the newest first.
 
     Of a closed period the answer is for ever the same; without --period, what was told later or
-    rated anew is in the figures of the job.
+    rated anew is in the figures of the job. How a fee came about is shown by `bills explain`.
     """
+    if context.invoked_subcommand is not None:
+        return
     session = session_of(context)
     which = _Which(
         user=user, type_=type_, job=job, vc=vc, node=node, running=running, period=period

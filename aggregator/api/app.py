@@ -18,11 +18,23 @@ from aggregator.api.middleware import (
     log_request,
     set_headers,
 )
-from aggregator.api.native import audit, conservation, periods, ratios, rerates
+from aggregator.api.native import (
+    audit,
+    conservation,
+    currencies,
+    explain,
+    methods,
+    periods,
+    quotas,
+    quote,
+    ratios,
+    reconcile,
+    rerates,
+)
 from aggregator.api.native import routes as native
 from aggregator.api.openapi import document
 from aggregator.api.parse import LARGE_BODY
-from aggregator.api.route import DATABASE, METRICS, Route
+from aggregator.api.route import BASE_CURRENCY, DATABASE, METRICS, USAGE_DAYS, Route
 from aggregator.api.router import add_routes
 from aggregator.billing.database import Database
 from aggregator.metrics import Metrics
@@ -37,6 +49,12 @@ ALL_ROUTES: tuple[Route, ...] = (
     *periods.ROUTES,
     *audit.ROUTES,
     *rerates.ROUTES,
+    *methods.ROUTES,
+    *quotas.ROUTES,
+    *currencies.ROUTES,
+    *explain.ROUTES,
+    *quote.ROUTES,
+    *reconcile.ROUTES,
     *health.ROUTES,
     *docs.ROUTES,
 )
@@ -54,6 +72,8 @@ def build_app(settings: Settings, pool: Pool, metrics: Metrics) -> web.Applicati
     )
     app[DATABASE] = Database(pool)
     app[METRICS] = metrics
+    app[USAGE_DAYS] = settings.retention.usage_days
+    app[BASE_CURRENCY] = settings.billing.currency
     app[HTTP_METRICS] = HttpMetrics(metrics.registry)
     app[HTTP_SETTINGS] = settings.http
     app[DOCUMENT] = document(ALL_ROUTES)

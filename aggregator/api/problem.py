@@ -72,6 +72,11 @@ def invalid(errors: Mapping[str, Sequence[str]]) -> Problem:
     return Problem(HTTPStatus.BAD_REQUEST, said, errors=named)
 
 
+def refused(field: str, reason: str) -> Problem:
+    """A request that is well formed but cannot be done: 409, with the field at fault."""
+    return Problem(HTTPStatus.CONFLICT, f"{field}: {reason}", errors={field: [reason]})
+
+
 def render(problem: Problem, request_id: str) -> web.Response:
     """The answer that tells a client of a problem."""
     details = ProblemDetails(

@@ -22,6 +22,8 @@ Adapter: TypeAlias = TypeAdapter[Any]
 
 DATABASE = web.AppKey("DATABASE", Database)
 METRICS = web.AppKey("METRICS", Metrics)
+USAGE_DAYS = web.AppKey("USAGE_DAYS", int)
+BASE_CURRENCY = web.AppKey("BASE_CURRENCY", str)
 
 CALLER = web.RequestKey("CALLER", Caller)
 REQUEST_ID = web.RequestKey("REQUEST_ID", str)

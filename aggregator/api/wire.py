@@ -6,9 +6,9 @@ they do not name is refused.
 
 import re
 from collections.abc import Sized
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
 from pydantic import (
@@ -113,6 +113,15 @@ def _count(value: object) -> object:
     raise ValueError(f"must be a whole number from 1 to {MAX_KEYS}")
 
 
+def _day(value: object) -> date:
+    if isinstance(value, str) and _DAY.fullmatch(value):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            pass
+    raise ValueError("must be a day like 2026-02-06")
+
+
 def _minute(value: object) -> datetime:
     """An RFC 3339 instant at a whole minute."""
     try:
@@ -156,6 +165,7 @@ def _id(value: object) -> int:
 
 
 _ID = re.compile(r"[1-9][0-9]{0,17}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _COUNT = re.compile(r"[0-9]{1,9}")
 _DIGITS = re.compile(rf"[0-9]{{1,15}}(?:\.[0-9]{{1,{MAX_DECIMALS}}})?")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -244,6 +254,17 @@ UuidText: TypeAlias = Annotated[
 
 Flag: TypeAlias = Annotated[bool, BeforeValidator(_boolean), WithJsonSchema({"type": "boolean"})]
 """`true` or `false` in a query."""
+
+Day: TypeAlias = Annotated[
+    date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date"})
+]
+"""A UTC day that a client sends."""
+
+TypeName: TypeAlias = Literal["cpu", "mem", "gpu", "npu", "storage"]
+"""A usage type."""
+
+MethodName: TypeAlias = Literal["effective", "request", "usage"]
+"""What of a usage is billed."""
 
 Count: TypeAlias = Annotated[
     int,

@@ -94,7 +94,7 @@ TABLES: Final[Mapping[str, Rights]] = {
     "node_meter": {Role.INGEST: (SELECT, INSERT), Role.API: (SELECT,)},
     "usage": {
         Role.INGEST: (select("meter_id", "started_at", "ended_at", "ingest_group_id"), INSERT),
-        Role.RATER: (SELECT,),
+        **_READ,
     },
     # What is declared: a version is closed, never edited; who did it is appended.
     "ratio": {Role.RATER: (SELECT,), Role.API: _CLOSED},
@@ -109,7 +109,11 @@ TABLES: Final[Mapping[str, Rights]] = {
         Role.RATER: (SELECT, INSERT),
         Role.API: (SELECT,),
     },
-    "late_account": {Role.INGEST: (select("meter_id", "hour"),), Role.RATER: (INSERT,)},
+    "late_account": {
+        Role.INGEST: (select("meter_id", "hour"),),
+        Role.RATER: (INSERT,),
+        Role.API: (SELECT,),
+    },
     "rerate": {Role.RATER: (SELECT,), Role.API: (SELECT, INSERT)},
     "rerate_progress": {
         Role.RATER: (

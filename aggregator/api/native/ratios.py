@@ -25,7 +25,7 @@ from aggregator.api.native.ratio_shapes import (
     ratio_version,
 )
 from aggregator.api.parse import LARGE_BODY, parse_body, parse_query
-from aggregator.api.problem import Problem
+from aggregator.api.problem import Problem, refused
 from aggregator.api.route import CALLER, DATABASE, Answer, Route
 from aggregator.billing.audit import Author
 from aggregator.billing.check import check_ratios, shadows_of
@@ -58,7 +58,7 @@ async def post_ratio(request: web.Request) -> web.StreamResponse:
     try:
         change = await set_ratio(database, ratio, author)
     except RangeError as error:
-        raise _conflict(_BOUNDS[error.bound], str(error)) from error
+        raise refused(_BOUNDS[error.bound], str(error)) from error
     shadows = await shadows_of(database, form.key)
     return answer_json(request, RATIO_DIFFERENCE.dump_json(ratio_difference(change, shadows)))
 
@@ -89,9 +89,9 @@ async def import_price_list(request: web.Request) -> web.StreamResponse:
     except RangeError as error:
         place = next(n for n, each in enumerate(ratios) if each is error.ratio)
         where = f"scheduled[{place - len(form.ratios)}].{_BOUNDS[error.bound]}"
-        raise _conflict(where, f"{error} (key {error.ratio.key})") from error
+        raise refused(where, f"{error} (key {error.ratio.key})") from error
     except StaleError as error:
-        raise _conflict(
+        raise refused(
             "ifMatch", "the ratios changed since: look at the difference again"
         ) from error
     shown = [ratio_difference(each) for each in done.differences]
@@ -127,10 +127,6 @@ def _listed(form: RatioImport) -> Sequence[Ratio]:
         for each in form.scheduled
     ]
     return [*by_key, *ranged]
-
-
-def _conflict(field: str, reason: str) -> Problem:
-    return Problem(HTTPStatus.CONFLICT, f"{field}: {reason}", errors={field: [reason]})
 
 
 _TAG = "Administration"

@@ -18,7 +18,12 @@ from tests.integration.aggregator.api.client import Answer, Api
 from tests.integration.aggregator.rows import Rows
 
 HOUR_MS = 3_600_000
-QUERIES = {"/api/admin/v1/nodes/conservation": "?node=n1&from=2026-02-06T00:00:00Z"}
+RANGE = "from=2026-02-06T00:00:00Z&to=2026-02-07T00:00:00Z"
+QUERIES = {
+    "/api/admin/v1/nodes/conservation": "?node=n1&from=2026-02-06T00:00:00Z",
+    "/api/admin/v1/reconciliation": f"?{RANGE}",
+    "/api/admin/v1/quotas/reserved": "?from=2026-02-06T00:00:00Z&to=2999-02-06T00:00:00Z",
+}
 """What must be asked of paths that do not answer without."""
 Json: TypeAlias = dict[str, Any]
 
@@ -86,11 +91,17 @@ async def test_real_answers_are_as_documented(api: Api, rows: Rows) -> None:
     rows.rerate()
     await api.post("/api/Ratios", {"key": "tokens", "value": 0.1})
     await api.post("/api/Ratios", {"key": "tokens", "value": 0.2})
+    await api.post(
+        "/api/admin/v1/quotas", {"project": "p", "type": "cpu", "quantity": 1, "isNew": True}
+    )
+    await api.post("/api/admin/v1/currencies", {"currency": "EUR", "rate": "0.9"})
+    bill = (await api.get("/api/Bills")).json()[0]["id"]
+    queries = QUERIES | {"/api/admin/v1/bills/explanation": f"?id={bill}"}
     document = (await api.get("/openapi.json")).json()
     for path, item in document["paths"].items():
         if "get" not in item or not path.startswith(("/api", "/healthz", "/readyz")):
             continue
-        answer = await api.get(path.format(period="2026-02") + QUERIES.get(path, ""))
+        answer = await api.get(path.format(period="2026-02") + queries.get(path, ""))
         assert answer.status == 200, path
         assert answer.json()
         assert_as_documented(document, path, answer)

@@ -40,7 +40,7 @@ MATRIX: Final[dict[str, dict[Role, str]]] = {
     "claim_floor": {INGEST: "insert select update(floor_at)"},
     "currency_rate": {API: "insert select update(closed_at closed_by ends_on)"},
     "ingest_group": {INGEST: "insert select", RATER: "select update(rated_at)", API: "select"},
-    "late_account": {INGEST: "select(hour meter_id)", RATER: "insert"},
+    "late_account": {INGEST: "select(hour meter_id)", RATER: "insert", API: "select"},
     "meter": {INGEST: "insert select", RATER: "select", API: "select"},
     "method": {RATER: "select", API: "insert select update(closed_at closed_by ends_at)"},
     "node": {
@@ -77,6 +77,7 @@ MATRIX: Final[dict[str, dict[Role, str]]] = {
     "usage": {
         INGEST: "insert select(ended_at ingest_group_id meter_id started_at)",
         RATER: "select",
+        API: "select",
     },
 }
 """What is wanted, said a second time: `aggregator.store.grants` is what is tested."""
