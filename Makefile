@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PROTO := proto/metering/v1/metering.proto proto/podresources/v1/podresources.proto
+PROTO := proto/metering/v1/metering.proto proto/podresources/v1/podresources.proto \
+	proto/enrolment/v1/enrolment.proto
 GENERATED := $(PROTO:.proto=_pb2.py) $(PROTO:.proto=_pb2.pyi) $(PROTO:.proto=_pb2_grpc.py)
 
 # A make that a test starts is its own, with none of this one's flags.

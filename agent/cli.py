@@ -22,7 +22,7 @@ examples:
   nodemeter-agent inspect --save /tmp/this-node
   nodemeter-agent inspect --root /tmp/that-node --json
   nodemeter-agent exec --name burn --cpu 500m --mem 256Mi -- python train.py
-  NODEMETER_UPLINK_TARGET=unix:/run/nodemeter-tunnel/aggregator nodemeter-agent run
+  nodemeter-agent enroll --aggregator meter.example.org:50052 --token TOKEN
 
 The configuration is --config, else $NODEMETER_AGENT_CONFIG, else that of `make run`
 ($NODEMETER_STATE_DIR/agent.toml, or etc/nodemeter/agent.toml of the virtual
@@ -33,6 +33,7 @@ key can also be set in the environment, as NODEMETER_<SECTION>_<KEY>.
 _COMMANDS = {
     "run": "meter this node until SIGTERM",
     "exec": "run a command as a metered job; see: nodemeter-agent exec --help",
+    "enroll": "let the aggregator certify this node, with a one-time token",
     "inspect": "show what would be metered now: runs, quotas, devices, providers",
     "check-config": "say whether the configuration is valid, and end",
 }
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str]) -> int:
             _run(settings)
         elif command == "inspect" and not options.check_config:
             _inspect(settings, options)
+        elif command == "enroll" and not options.check_config:
+            _enroll(settings, options)
         else:
             _check(settings)
             sys.stdout.write(f"the configuration is valid ({settings.source})\n")
@@ -89,11 +92,18 @@ def _inspect(settings: AgentSettings, options: argparse.Namespace) -> None:
     sys.stdout.write(render(report) + "\n")
 
 
+def _enroll(settings: AgentSettings, options: argparse.Namespace) -> None:
+    """Get a certificate."""
+    from agent.enroll.command import run_enroll  # noqa: PLC0415  gRPC and cryptography
+
+    run_enroll(settings, options)
+
+
 def _check(settings: AgentSettings) -> None:
     """What is wrong with a configuration although each of its values is right."""
     from agent.uplink.target import check_target  # noqa: PLC0415  gRPC comes with it
 
-    check_target(settings.uplink.target)
+    check_target(settings.uplink.target, has_tls=settings.uplink.has_tls)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,6 +122,8 @@ def _parser() -> argparse.ArgumentParser:
         _add_common(command, is_subcommand=True)
         if name == "inspect":
             _add_inspect(command)
+        if name == "enroll":
+            _add_enroll(command)
     return parser
 
 
@@ -128,6 +140,20 @@ def _add_inspect(command: argparse.ArgumentParser) -> None:
         "--save",
         metavar="DIR",
         help="save a tree of this machine instead: no secrets, nothing but what is read",
+    )
+
+
+def _add_enroll(command: argparse.ArgumentParser) -> None:
+    """Who certifies, and with which token."""
+    command.add_argument(
+        "--token",
+        required=True,
+        help="what `nodemeter-aggregator ca issue NODE` printed; - reads it from standard input",
+    )
+    command.add_argument(
+        "--aggregator",
+        metavar="HOST:PORT",
+        help="where it enrols; default: port 50052 at the host of [uplink] target",
     )
 
 

@@ -6,7 +6,6 @@ the environment and reports every fault at once.
 
 import ipaddress
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,16 +28,13 @@ from agent.sections.process import ProcessSettings, ask_process
 from agent.sections.slurm import SlurmSettings, ask_slurm
 from agent.sections.storage import StorageSettings, ask_storage
 from agent.sections.systemd import SystemdSettings, ask_systemd
+from agent.sections.uplink import UplinkSettings, ask_uplink
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 PROVIDER_NAMES = ("kubernetes", "slurm", "docker", "systemd", "files", "process")
 """All job providers, the most trusted first: what two of them claim, the first one has."""
 DEFAULT_PROVIDERS = ("kubernetes", "slurm", "docker", "systemd", "files")
 """All that take nobody's word; each finds nothing where its scheduler is not."""
-
-_TARGET = re.compile(
-    r"unix:\S+|(ipv4:|ipv6:|dns:(///)?)?(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5})"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +53,6 @@ class LoopSettings:
     state_dir: Path
     sample_interval_seconds: int
     max_hold_seconds: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UplinkSettings:
-    """Where the aggregator is: a gRPC target, `host:port`."""
-
-    target: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,10 +133,11 @@ def load_settings(explicit: str | None, environ: Mapping[str, str]) -> AgentSett
 
 def build_settings(reader: Reader, source: str) -> AgentSettings:
     """Ask `reader` for every key; a faulty one gets its default and a place in the report."""
+    loop = _loop(reader)
     return AgentSettings(
         node=_node(reader),
-        agent=_loop(reader),
-        uplink=UplinkSettings(target=reader.text("uplink", "target", "127.0.0.1:50051", _target)),
+        agent=loop,
+        uplink=ask_uplink(reader, loop.state_dir),
         jobs=JobsSettings(
             dir=Path(ask_jobs_dir(reader)),
             providers=reader.names("jobs", "providers", DEFAULT_PROVIDERS, PROVIDER_NAMES),
@@ -213,14 +203,6 @@ def _address(value: str) -> str | None:
     except ValueError:
         return "must be an IP address"
     return "must be an IP address without a zone" if "%" in value else None
-
-
-def _target(value: str) -> str | None:
-    """What gRPC can connect to, with a port."""
-    match = _TARGET.fullmatch(value)
-    if match and (match["port"] is None or 1 <= int(match["port"]) <= 65535):
-        return None
-    return "must be host:port, such as meter.example.org:50051 or [::1]:50051"
 
 
 def _level(value: str) -> str | None:

@@ -20,10 +20,14 @@ from agent.notify import Notifier, Watcher
 from agent.procfs import ProcFs
 from agent.samplers import SAMPLERS, Sampler
 from agent.samplers.host import HostCapacity, HostReader, find_address, read_capacity
+from agent.sections.uplink import UplinkSettings
 from agent.settings import AgentSettings
 from agent.spool import Spool
 from agent.uplink import Uplink
+from agent.uplink.explain import Explainer
 from agent.uplink.identity import Identity, read_machine_id
+from agent.uplink.renewal import Renewal
+from agent.uplink.tls import TlsFiles
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +52,16 @@ def meter_node(settings: AgentSettings) -> None:
         retention_ms=settings.spool.retention_hours * _MS_PER_HOUR,
     )
     identity = _identify(settings, time.boot_id, capacity)
-    uplink = Uplink(settings.uplink.target, identity, spool)
+    tls = tls_files(settings.uplink)
+    explainer = Explainer(settings.uplink.target, tls)
+    uplink = Uplink(
+        settings.uplink.target,
+        identity,
+        spool,
+        tls=tls,
+        explain=explainer.explain,
+    )
+    renewal = _renewal(settings.uplink, uplink)
     bell = Bell()
     procfs = ProcFs()
     hierarchies = find_hierarchies(str(settings.cgroup.root))
@@ -75,10 +88,40 @@ def meter_node(settings: AgentSettings) -> None:
     gc.collect()
     gc.freeze()
     cgroups.start()
+    if renewal:
+        renewal.start()
     try:
         daemon.run()
     finally:
         cgroups.close()
+        if renewal:
+            renewal.close()
+
+
+def tls_files(settings: UplinkSettings) -> TlsFiles | None:
+    """What TLS takes; None = plain text."""
+    if settings.tls_ca is None:
+        return None
+    return TlsFiles(
+        ca=settings.tls_ca,
+        certificate=settings.tls_cert,
+        key=settings.tls_key,
+        server_name=settings.server_name,
+    )
+
+
+def _renewal(settings: UplinkSettings, uplink: Uplink) -> Renewal | None:
+    """What keeps the certificate valid, if that is ours to do: key and certificate in one file."""
+    node = settings.tls_cert
+    if settings.tls_ca is None or node is None or settings.tls_key != node:
+        return None
+    return Renewal(
+        target=settings.target,
+        ca=settings.tls_ca,
+        node=node,
+        server_name=settings.server_name,
+        on_renewed=uplink.reconnect,
+    )
 
 
 class Bell:

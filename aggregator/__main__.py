@@ -4,15 +4,16 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from aggregator import log
+from aggregator import handshakes, log
+from aggregator.ca.command import add_ca, run_ca
 from aggregator.errors import NodemeterError
 from aggregator.notify import Notifier
-from aggregator.serve import serve
 from aggregator.settings import Settings, find_config, load_settings
 from aggregator.store.embedded import SERVICE_LOGIN, Server, ensure_server
 from aggregator.store.migrate import migrate, prepare
@@ -25,6 +26,8 @@ examples:
   NODEMETER_HTTP_PORT=9090 nodemeter-aggregator serve
   NODEMETER_DATABASE_OWNER_URL=postgresql://owner@db/nodemeter nodemeter-aggregator migrate
   nodemeter-aggregator check-config
+  nodemeter-aggregator ca init --name meter.example.org
+  nodemeter-aggregator ca issue gpu-7
 
 The configuration is --config, else $NODEMETER_AGGREGATOR_CONFIG, else that of `make run`
 ($NODEMETER_STATE_DIR/aggregator.toml, or etc/nodemeter/aggregator.toml of the virtual
@@ -45,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check_config or options.command == "check-config":
             source = options.config or find_config(os.environ) or "no file; the defaults"
             print(f"the configuration is valid ({source})")
+        elif options.command == "ca":
+            run_ca(settings, options)
         else:
             log.configure(settings.log.level)
             _run(settings, str(options.command))
@@ -61,19 +66,25 @@ def _run(settings: Settings, command: str) -> None:
     if settings.database.url != EMBEDDED:
         prepare(settings.database.url, settings.database.owner_url)
         if command == "serve":
-            asyncio.run(serve(settings, settings.database.url, Notifier(os.environ)))
+            _serve(settings, settings.database.url, lambda: True)
         return
     with ensure_server(settings.database.state_dir) as server:
         migrate(server.url, login=SERVICE_LOGIN)
         if command == "serve":
-            asyncio.run(
-                serve(
-                    settings,
-                    server.service_url,
-                    Notifier(os.environ),
-                    database_is_running=lambda: _is_running(server),
-                )
-            )
+            _serve(settings, server.service_url, lambda: _is_running(server))
+
+
+def _serve(settings: Settings, url: str, database_is_running: Callable[[], bool]) -> None:
+    """Serve; with TLS, log whose connections are refused."""
+    has_tls = settings.tls.mode != "off"
+    if has_tls:
+        handshakes.trace(os.environ)
+    from aggregator.serve import serve  # noqa: PLC0415  gRPC comes with it, and looks once
+
+    with handshakes.logged() if has_tls else nullcontext():
+        log.configure(settings.log.level)
+        notifier = Notifier(os.environ)
+        asyncio.run(serve(settings, url, notifier, database_is_running=database_is_running))
 
 
 def _is_running(server: Server) -> bool:
@@ -98,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         ("check-config", "say whether the configuration is valid, and end"),
     ):
         _add_common(commands.add_parser(name, help=words, description=words), default=None)
+    _add_common(add_ca(commands), default=None)
     return parser
 
 

@@ -249,6 +249,9 @@ def _clashes(settings: Settings, laid: set[tuple[str, str]]) -> Iterator[str]:
     if http.port == grpc.port != 0 and may_coincide(http.host, grpc.host):
         first, second = place("http", "port", laid), place("grpc", "port", laid)
         yield f"{first} and {second} are both {http.port}: they must be two ports"
+    if grpc.enroll_port and grpc.enroll_port in {grpc.port, http.port}:
+        third = place("grpc", "enroll_port", laid)
+        yield f"{third}: is {grpc.enroll_port}, which another part listens on: take another port"
 
 
 def _plain_text(values: Mapping[str, object], laid: set[tuple[str, str]]) -> Iterator[str]:

@@ -18,7 +18,7 @@ if [ "${1-}" = --remove ]; then
 fi
 part=${1-}
 case $part in
-agent) account=nodemeter-agent extra='' commands=nodemeter-agent config_mode=0644 ;;
+agent) account=nodemeter-agent extra='[enroll]' commands=nodemeter-agent config_mode=0644 ;;
 aggregator) account=nodemeter extra='[aggregator]' commands='nodemeter-aggregator nodemeter' config_mode=0640 ;;
 *)
     echo "usage: install.sh [--remove] agent|aggregator" >&2
@@ -105,10 +105,12 @@ make_account() {
 }
 
 make_folders() {
-    [ -f "$tmpfiles" ] || return 0
     if has systemd-tmpfiles; then
         systemd-tmpfiles --create "$tmpfiles"
-    else
+        return
+    fi
+    install -d -m 0700 -o "$account" -g "$account" "/var/lib/$account"
+    if [ "$part" = agent ]; then
         install -d -m 0755 /run/nodemeter
         install -d -m 1777 /run/nodemeter/jobs.d
     fi
@@ -118,9 +120,7 @@ install_part() {
     build
     place 0644 "$here/$unit" "$units/$unit"
     place 0644 "$here/sysusers-$part.conf" "$sysusers"
-    if [ -f "$here/tmpfiles-$part.conf" ]; then
-        place 0644 "$here/tmpfiles-$part.conf" "$tmpfiles"
-    fi
+    place 0644 "$here/tmpfiles-$part.conf" "$tmpfiles"
     link_commands
     if [ -e "$config" ]; then
         echo "kept $config"

@@ -77,14 +77,14 @@ def migrated_template(timescaledb: Server) -> str:
 @pytest.fixture
 def empty_database_url(timescaledb: Server) -> Iterator[str]:
     """A database of this test alone, with nothing in it; not even the extension."""
-    with _database(timescaledb, "template1") as url:
+    with database(timescaledb, "template1") as url:
         yield url
 
 
 @pytest.fixture
 def database_url(timescaledb: Server, migrated_template: str) -> Iterator[str]:
     """A database of this test alone, with the newest schema and no rows; as its owner."""
-    with _database(timescaledb, migrated_template) as url:
+    with database(timescaledb, migrated_template) as url:
         yield url
 
 
@@ -95,7 +95,7 @@ def service_url(timescaledb: Server, database_url: str) -> str:
 
 
 @contextmanager
-def _database(server: Server, template: str) -> Generator[str]:
+def database(server: Server, template: str) -> Generator[str]:
     name = f"test_{uuid4().hex[:12]}"
     _execute(server, "CREATE DATABASE {} TEMPLATE {}", name, template)
     try:

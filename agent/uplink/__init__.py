@@ -16,13 +16,14 @@ from dataclasses import replace
 from random import Random
 
 from agent.backlog import Backlog
-from agent.errors import SpoolError
+from agent.errors import SpoolError, UplinkError
 from agent.model import Device
 from agent.uplink.backoff import Backoff
 from agent.uplink.channel import Conversation
 from agent.uplink.identity import Identity
 from agent.uplink.session import Outcome, Pace, Session, UplinkCounters
 from agent.uplink.target import check_target
+from agent.uplink.tls import TlsFiles
 from proto.metering.v1 import metering_pb2 as pb
 
 _HANG_UP_SECONDS = 2.0
@@ -38,21 +39,27 @@ class Uplink:
         identity: Identity,
         backlog: Backlog,
         *,
+        tls: TlsFiles | None = None,
+        explain: Callable[[threading.Event], str | None] | None = None,
         pace: Pace | None = None,
         on_stream_lost: Callable[[], None] = lambda: None,
         random: Random | None = None,
     ) -> None:
         """Prepare to send `backlog` to `target`; nothing happens until `start`.
 
-        `on_stream_lost` is called on the uplink's thread, after `lost_stream` was set.
+        `explain` says better than gRPC why no connection came about, if it can, and may take
+        its time unless what it is given is set. `on_stream_lost` is called after `lost_stream`
+        was set. Both are called on the uplink's thread.
 
         Raises:
             UplinkError: plain text must not be spoken to `target`.
         """
-        check_target(target)
+        check_target(target, has_tls=tls is not None)
         self.counters = UplinkCounters()
         self.on_stream_lost = on_stream_lost
         self._target = target
+        self._tls = tls
+        self._explain = explain
         self._identity = identity
         self._backlog = backlog
         self._pace = pace or Pace()
@@ -91,6 +98,13 @@ class Uplink:
         with self._lock:
             self._lock.notify_all()
 
+    def reconnect(self) -> None:
+        """Hang up and connect at once, with what the files of TLS hold now."""
+        with self._lock:
+            if self._session:
+                self._session.end(Outcome(reason="to connect anew", is_planned=True))
+            self._lock.notify_all()
+
     def resume(self) -> None:
         """The spool has another stream now: go on with that one."""
         with self._lock:
@@ -126,6 +140,8 @@ class Uplink:
             outcome = self._converse()
             if self._stopping.is_set():
                 return
+            if outcome.is_planned:
+                continue
             self.counters.failures += 1
             self._tell(outcome.reason)
             if outcome.is_stream_lost:
@@ -139,19 +155,34 @@ class Uplink:
         pace = replace(self._pace, window_batches=1) if self._is_one_by_one else self._pace
         session = Session(self._backlog, self._identity, pace, self.counters, now)
         self._session = session
-        conversation = self._conversation = Conversation(self._target, self._requests(session))
+        requests = self._requests(session)
+        try:
+            conversation = self._conversation = Conversation(self._target, requests, self._tls)
+        except UplinkError as error:
+            self._session = None
+            return Outcome(reason=str(error))
         for message in conversation.answers():
             self._receive(session, message)
+        reason = self._reason(session, conversation)
         with self._lock:
             if session.is_welcome and not session.outcome and conversation.has_refused_size():
                 session.blame(conversation.ending())
-            session.end(Outcome(reason=conversation.ending()))
+            session.end(Outcome(reason=reason))
             self._session = self._conversation = None
             self._lock.notify_all()
         conversation.close()
         assert session.outcome is not None
         self._is_one_by_one = session.outcome.is_unclear
         return session.outcome
+
+    def _reason(self, session: Session, conversation: Conversation) -> str:
+        """Why a conversation is over, in the best words that there are."""
+        ending = conversation.ending()
+        is_known = session.outcome or "Connection refused" in ending
+        if self._stopping.is_set() or is_known or not conversation.has_failed_to_connect:
+            return ending
+        words = self._explain(self._stopping) if self._explain else None
+        return words or ending
 
     def _requests(self, session: Session) -> Iterator[bytes]:
         """What gRPC's writing thread asks for; it waits in here while there is nothing."""

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import grpc
 
+from agent.uplink.tls import TlsFiles
 from proto.metering.v1 import metering_pb2 as pb
 
 METHOD = "/nodemeter.metering.v1.Metering/Stream"
@@ -32,15 +33,24 @@ class _Stream(Protocol):
 class Conversation:
     """One connection with one call on it."""
 
-    def __init__(self, target: str, requests: Iterator[bytes]) -> None:
-        """Connect in the background; gRPC takes messages from `requests` on its own thread."""
-        self._channel = grpc.insecure_channel(target, options=OPTIONS)
+    def __init__(self, target: str, requests: Iterator[bytes], tls: TlsFiles | None = None) -> None:
+        """Connect in the background; gRPC takes messages from `requests` on its own thread.
+
+        Raises:
+            UplinkError: a file that TLS needs cannot be read.
+        """
+        self._channel = _open(target, tls)
         open_stream: Callable[[Iterator[bytes]], _Stream] = self._channel.stream_stream(  # pyright: ignore[reportUnknownVariableType]
             METHOD,
             request_serializer=bytes,
             response_deserializer=pb.AggregatorMessage.FromString,
         )
         self._stream = open_stream(requests)
+
+    @property
+    def has_failed_to_connect(self) -> bool:
+        """Whether it is over because nobody was there, or TLS was not agreed upon."""
+        return self._stream.code() is grpc.StatusCode.UNAVAILABLE
 
     def answers(self) -> Iterator[pb.AggregatorMessage]:
         """What the aggregator says, until either side has enough or the network fails."""
@@ -67,3 +77,14 @@ class Conversation:
         """Give everything back; idempotent."""
         self._stream.cancel()
         self._channel.close()
+
+
+def _open(target: str, tls: TlsFiles | None) -> grpc.Channel:
+    if tls is None:
+        return grpc.insecure_channel(target, options=OPTIONS)
+    pems = tls.read()
+    credentials = grpc.ssl_channel_credentials(pems.roots, pems.key, pems.certificate)
+    name = tls.server_name
+    named = (("grpc.ssl_target_name_override", name), ("grpc.default_authority", name))
+    options = (*OPTIONS, *named) if name else OPTIONS
+    return grpc.secure_channel(target, credentials, options=options)

@@ -46,11 +46,13 @@ class Pace:
 class Outcome:
     """Why a session is over.
 
-    `is_stream_lost`: the stream must not be used any more. `is_unclear`: one of several
-    messages is not taken; sent one by one, the next time tells which.
+    `is_stream_lost`: the stream must not be used any more. `is_planned`: we hung up only to
+    connect again at once. `is_unclear`: one of several messages is not taken; sent one by one,
+    the next time tells which.
     """
 
     reason: str
+    is_planned: bool = False
     is_stream_lost: bool = False
     is_unclear: bool = False
     retry_after_seconds: float = 0.0

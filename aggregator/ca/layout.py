@@ -54,6 +54,16 @@ class Layout:
         """The one-time tokens, a file each, named by the hash of its secret."""
         return self.folder / "tokens"
 
+    def own(self) -> None:
+        """What root makes in the service's place is the service's; it is closed to others."""
+        _give_path_to_owner(self.folder)
+        self.folder.chmod(0o700)
+
+    def make_tokens(self) -> None:
+        """Make the folder of the tokens."""
+        self.tokens.mkdir(mode=0o700, exist_ok=True)
+        _give_path_to_owner(self.tokens)
+
     @contextmanager
     def locked(self) -> Generator[None]:
         """Be the only one who changes anything; who else wants to waits."""
@@ -117,3 +127,9 @@ def _give_to_owner(fd: int, folder: Path) -> None:
     if os.geteuid() == 0:
         owner = folder.stat()
         os.fchown(fd, owner.st_uid, owner.st_gid)
+
+
+def _give_path_to_owner(path: Path) -> None:
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)

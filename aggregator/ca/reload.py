@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
+from aggregator.errors import NodemeterError
+
 _LOGGER: Final = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -30,7 +32,7 @@ class Reloaded(Generic[_T]):
                 return False
             self._stamps = stamps
             self.value = self._make()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, NodemeterError) as error:
             _LOGGER.error(  # noqa: TRY400  the words say it
                 "a file cannot be used; what it said before holds",
                 extra={

@@ -5,19 +5,16 @@ import errno
 import socket
 from typing import Final, Self
 
+import grpc
 import grpc.aio
-from cryptography import x509
 
-from aggregator.ca.certificate import domain_of
-from aggregator.ca.denylist import DenyList
-from aggregator.ca.layout import CaError, Layout
 from aggregator.clock import Clock
 from aggregator.errors import NodemeterError, PortTakenError
 from aggregator.ingest.commit import Committer
-from aggregator.ingest.credentials import Credentials
-from aggregator.ingest.gate import Gate, MutualGate, OpenGate
+from aggregator.ingest.enrolment import ENROLMENT_CALLS, OPTIONS
 from aggregator.ingest.hello import Registrar
 from aggregator.ingest.receive import Receiver
+from aggregator.ingest.security import open_security
 from aggregator.ingest.servicer import MeteringServicer
 from aggregator.metrics import Metrics
 from aggregator.settings import Settings
@@ -36,14 +33,14 @@ class IngestServer:
     def __init__(self, pool: Pool, settings: Settings, metrics: Metrics, clock: Clock) -> None:
         """Wire it up; nothing runs until `start`. Raises `CaError`."""
         self._settings = settings.grpc
-        self._credentials, gate = _security(settings, clock)
+        self._security = open_security(settings, clock)
         self._registrar = Registrar(pool)
         self._committer = Committer(pool, settings.ingest, metrics, clock)
         self._servicer = MeteringServicer(
             self._registrar,
             Receiver(self._committer, settings.ingest, metrics, clock),
             metrics,
-            gate,
+            self._security.gate,
             grpc_settings=settings.grpc,
             ingest_settings=settings.ingest,
         )
@@ -52,29 +49,55 @@ class IngestServer:
             options=server_options(settings.grpc.max_message_bytes),
             maximum_concurrent_rpcs=MAX_CALLS,
         )
+        self._enrolment = self._prepare_enrolment()
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
 
+    def _prepare_enrolment(self) -> grpc.aio.Server | None:
+        """Let those who have a certificate renew it; the server for those who have none."""
+        certifier = self._security.certifier
+        if certifier is None:
+            return None
+        self._server.add_generic_rpc_handlers((certifier.renewal(),))
+        if not self._settings.enroll_port:
+            return None
+        handlers = [certifier.enrolment()]
+        return grpc.aio.server(
+            handlers=handlers, options=OPTIONS, maximum_concurrent_rpcs=ENROLMENT_CALLS
+        )
+
     async def start(self) -> None:
         """Listen. Raises `PortTakenError`."""
-        host, port = self._settings.host, self._settings.port
-        _check_free(host, port)
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        try:
-            self.port = self._add_port(address)
-        except RuntimeError as error:
-            raise PortTakenError(host=host, port=port, section="grpc") from error
+        credentials, certifier = self._security.credentials, self._security.certifier
+        mutual = credentials.mutual() if credentials else None
+        self.port = self._listen(self._server, self._settings.port, mutual)
+        if self._enrolment and credentials:
+            one_sided = credentials.one_sided()
+            self._listen(self._enrolment, self._settings.enroll_port, one_sided)
         self._tasks = [
             asyncio.create_task(self._registrar.run(), name="hello"),
             asyncio.create_task(self._committer.run(), name="commit"),
             asyncio.create_task(self._servicer.expel(), name="expel"),
         ]
+        if certifier:
+            certifier.port = self.port
+            self._tasks.append(asyncio.create_task(certifier.keep_server(), name="certificate"))
         await self._server.start()
+        if self._enrolment:
+            await self._enrolment.start()
 
-    def _add_port(self, address: str) -> int:
-        if self._credentials is None:
-            return self._server.add_insecure_port(address)
-        return self._server.add_secure_port(address, self._credentials.mutual())
+    def _listen(
+        self, server: grpc.aio.Server, port: int, credentials: grpc.ServerCredentials | None
+    ) -> int:
+        host = self._settings.host
+        _check_free(host, port)
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            if credentials is None:
+                return server.add_insecure_port(address)
+            return server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise PortTakenError(host=host, port=port, section="grpc") from error
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -83,6 +106,8 @@ class IngestServer:
 
     async def stop(self) -> None:
         """Take no more, store and ack what was taken, then hang up."""
+        if self._enrolment:
+            await self._enrolment.stop(_CLOSE_SECONDS)
         self._servicer.stop_reading()
         self._committer.stop()
         await asyncio.wait(self._tasks[1:2], timeout=_DRAIN_SECONDS)
@@ -100,20 +125,6 @@ class IngestServer:
     async def __aexit__(self, *_error: object) -> None:
         """Stop."""
         await self.stop()
-
-
-def _security(settings: Settings, clock: Clock) -> tuple[Credentials | None, Gate]:
-    """How connections are made, and who may come in; raises `CaError`."""
-    if settings.tls.mode == "off":
-        return None, OpenGate()
-    layout = Layout(settings.ca_dir)
-    credentials = Credentials(layout)
-    certificate = x509.load_pem_x509_certificate(layout.certificate.read_bytes())
-    try:
-        denied = DenyList(layout.denied)
-    except (OSError, ValueError) as error:
-        raise CaError(f"[tls] the deny-list cannot be read: {error}") from error
-    return credentials, MutualGate(domain_of(certificate), denied, clock)
 
 
 def _check_free(host: str, port: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from agent.errors import JobFileError
 from agent.jobs.jobfile import Owner, parse_job
-from agent.settings import load_settings
+from aggregator.settings import load_settings
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 ROOT = Owner(0, "root", is_trusted=True)
@@ -36,9 +36,10 @@ def test_every_key_of_a_job_file_is_explained() -> None:
     assert sorted(explained) == sorted(known[1].split(", "))
 
 
-def test_the_tunnel_ends_where_the_agent_looks(tmp_path: Path) -> None:
-    """The unit's socket is the target of the configuration."""
-    config = tmp_path / "agent.toml"
+def test_the_aggregators_configuration_is_one(tmp_path: Path) -> None:
+    """With TLS it may listen on every address."""
+    config = tmp_path / "aggregator.toml"
     config.write_text(block("toml"))
-    target = load_settings(str(config), {}).uplink.target
-    assert f"-L {target.removeprefix('unix:')}:127.0.0.1:50051 " in block("ini")
+    settings = load_settings(config, {})
+    assert settings.grpc.host == "0.0.0.0"
+    assert f"--aggregator meter.example.org:{settings.grpc.enroll_port} --token" in README

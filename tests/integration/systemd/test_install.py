@@ -128,7 +128,10 @@ def test_the_database_password_is_not_everyones(tmp_path: Path) -> None:
     config = destination / "etc/nodemeter/aggregator.toml"
     assert stat.S_IMODE(config.stat().st_mode) == 0o640
     assert (destination / "usr/local/bin/nodemeter").is_symlink()
-    assert not (destination / "usr/local/lib/tmpfiles.d").exists()
+    tmpfiles = destination / "usr/local/lib/tmpfiles.d/nodemeter-aggregator.conf"
+    assert "d /var/lib/nodemeter 0700 nodemeter nodemeter -" in " ".join(
+        tmpfiles.read_text().split()
+    )
 
 
 @pytest.mark.parametrize("words", [[], ["database"], ["--remove"]])

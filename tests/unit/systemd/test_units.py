@@ -68,6 +68,9 @@ def test_account_state_and_files_agree(part: str) -> None:
     assert made[:2] == ["u", account[1]]
     assert made[-1] == f"/var/lib/{state[1]}"
     assert f"/etc/nodemeter/{part}.toml" in unit
+    folders = (SYSTEMD / f"tmpfiles-{part}.conf").read_text()
+    line = f"d /var/lib/{state[1]} 0700 {account[1]} {account[1]} -"
+    assert line in [" ".join(each.split()) for each in folders.splitlines()]
 
 
 def test_anybody_may_hand_in_a_job() -> None:

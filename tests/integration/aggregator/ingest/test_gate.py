@@ -1,6 +1,5 @@
 """Mutual TLS: who an agent is, is what its certificate says, for as long as it stays."""
 
-import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from aggregator.ca.layout import CaError, Layout, write_whole
+from aggregator.ca.ledger import Denied, write_denied
 from aggregator.clock import utc_now
 from aggregator.ingest.server import IngestServer
 from aggregator.metrics import Metrics
@@ -42,8 +42,8 @@ async def guarded(
 
 
 def deny(folder: Path, client: Client, reason: str) -> None:
-    line = json.dumps({"serial": client.serial, "reason": reason})
-    write_whole(Layout(folder).denied, f"{line}\n".encode())
+    entry = Denied(serial=client.serial, node="", reason=reason, revoked_at="2026-01-01T00:00:00Z")
+    write_denied(Layout(folder).denied, [entry])
 
 
 async def refusal(server: IngestServer, client: Client, node: str = "node-1") -> str:
