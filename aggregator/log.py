@@ -42,6 +42,12 @@ def configure(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.getLogger("psycopg.pool").setLevel("ERROR")  # it warns of each failed attempt
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_hang_up)
+
+
+def _is_no_hang_up(record: logging.LogRecord) -> bool:
+    """Leave out that a call was over when it was ended: whoever wants to can bring that about."""
+    return not record.msg.startswith("ExecuteBatchError")
 
 
 def _value(value: object) -> str:

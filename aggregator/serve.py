@@ -16,7 +16,9 @@ from typing import Final
 from aiohttp import web
 
 from aggregator.api.app import build_app, build_runner
+from aggregator.api.listen import listen
 from aggregator.clock import utc_now
+from aggregator.descriptors import Shares, raise_limit, shares
 from aggregator.errors import NodemeterError, PortTakenError
 from aggregator.ingest.server import IngestServer
 from aggregator.maintenance import Maintenance
@@ -56,6 +58,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     metrics = Metrics()
+    room = shares(raise_limit())
     async with AsyncExitStack() as stack:
         sizes = {**_WORKERS, Role.API: settings.database.pool_size}
         pools = {
@@ -63,15 +66,20 @@ async def serve(
             for role, size in sizes.items()
         }
         await add_chunks(pools[Role.MAINTENANCE])
-        await stack.enter_async_context(_http(settings, pools[Role.API], metrics))
+        await stack.enter_async_context(_http(settings, pools[Role.API], metrics, room))
         tasks = await stack.enter_async_context(_background(settings, pools, metrics))
-        server = IngestServer(pools[Role.INGEST], settings, metrics, utc_now)
+        server = IngestServer(pools[Role.INGEST], settings, metrics, utc_now, room=room)
         ingest = await stack.enter_async_context(server)
         stack.callback(notifier.stopping)
         notifier.ready()
         _LOGGER.info(
             "serving",
-            extra={"action": "serve", "http": settings.http.port, "grpc": ingest.port},
+            extra={
+                "action": "serve",
+                "http": settings.http.port,
+                "grpc": ingest.port,
+                "most_agents": room.agents,
+            },
         )
         await _watch(stop, [*tasks, *ingest.tasks], notifier, database_is_running)
 
@@ -86,19 +94,24 @@ async def _pool(url: str, role: Role, size: int) -> AsyncGenerator[Pool]:
 
 
 @asynccontextmanager
-async def _http(settings: Settings, pool: Pool, metrics: Metrics) -> AsyncGenerator[None]:
+async def _http(
+    settings: Settings, pool: Pool, metrics: Metrics, room: Shares
+) -> AsyncGenerator[None]:
     runner = build_runner(build_app(settings, pool, metrics))
     await runner.setup()
     try:
-        await _listen(runner, settings.http)
-        yield
+        server = await _listen(runner, settings.http, room)
+        try:
+            yield
+        finally:
+            server.close()
     finally:
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, settings: HttpSettings) -> None:
+async def _listen(runner: web.AppRunner, settings: HttpSettings, room: Shares) -> asyncio.Server:
     try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
+        return await listen(runner, settings, room.requesters)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PortTakenError(host=settings.host, port=settings.port, section="http") from error

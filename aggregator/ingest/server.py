@@ -9,20 +9,20 @@ import grpc
 import grpc.aio
 
 from aggregator.clock import Clock
+from aggregator.descriptors import MAX_AGENTS, Shares, shares
 from aggregator.errors import NodemeterError, PortTakenError
 from aggregator.ingest.commit import Committer
 from aggregator.ingest.enrolment import ENROLMENT_CALLS, OPTIONS
 from aggregator.ingest.hello import Registrar
 from aggregator.ingest.receive import Receiver
 from aggregator.ingest.security import open_security
-from aggregator.ingest.servicer import MeteringServicer
+from aggregator.ingest.servicer import SILENCE_SECONDS, MeteringServicer
 from aggregator.metrics import Metrics
 from aggregator.settings import Settings
 from aggregator.store.pool import Pool
 
 _DRAIN_SECONDS: Final = 20
 _CLOSE_SECONDS: Final = 2
-MAX_CALLS: Final = 20_000
 _PENDING_SECONDS: Final = 120
 """As long as an agent waits for an answer."""
 
@@ -30,8 +30,18 @@ _PENDING_SECONDS: Final = 120
 class IngestServer:
     """Everything between an agent's connection and the commit."""
 
-    def __init__(self, pool: Pool, settings: Settings, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        settings: Settings,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        room: Shares | None = None,
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
         """Wire it up; nothing runs until `start`. Raises `CaError`."""
+        room = room or shares(2 * MAX_AGENTS)
         self._settings = settings.grpc
         self._security = open_security(settings, clock)
         self._registrar = Registrar(pool)
@@ -43,11 +53,13 @@ class IngestServer:
             self._security.gate,
             grpc_settings=settings.grpc,
             ingest_settings=settings.ingest,
+            max_agents=room.agents,
+            silence_seconds=silence_seconds,
         )
         self._server = grpc.aio.server(
             handlers=[self._servicer.handler()],
-            options=server_options(settings.grpc.max_message_bytes),
-            maximum_concurrent_rpcs=MAX_CALLS,
+            options=server_options(settings.grpc.max_message_bytes, room.agent_connections),
+            maximum_concurrent_rpcs=2 * MAX_AGENTS,  # the servicer says it in words before
         )
         self._enrolment = self._prepare_enrolment()
         self._tasks: list[asyncio.Task[None]] = []
@@ -142,7 +154,9 @@ def _check_free(host: str, port: int) -> None:
             ) from error
 
 
-def server_options(max_message_bytes: int) -> list[tuple[str, int]]:
+def server_options(
+    max_message_bytes: int, max_connections: int = MAX_AGENTS
+) -> list[tuple[str, int]]:
     """How we treat a connection; gRPC ignores a name that it does not know."""
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -151,12 +165,13 @@ def server_options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", 1_000),  # of one connection; an agent needs one
         # Calls that wait for the loop: beyond 1,000 gRPC would break off some by lot, and
         # ten thousand agents that come back at once would come back again and again.
-        ("grpc.server.max_pending_requests", MAX_CALLS),
-        ("grpc.server.max_pending_requests_hard_limit", MAX_CALLS),
+        ("grpc.server.max_pending_requests", 2 * MAX_AGENTS),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_AGENTS),
         ("grpc.server_max_unrequested_time_in_server", _PENDING_SECONDS),
+        ("grpc.max_allowed_incoming_connections", max_connections),
         ("grpc.so_reuseport", 0),  # a taken port is an error, not a second listener
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 60_000),  # an agent on a busy node may be late
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.http2.bdp_probe", 0),  # else each connection may buffer megabytes

@@ -35,6 +35,8 @@ SERVICE: Final = "nodemeter.metering.v1.Metering"
 
 _LOGGER: Final = logging.getLogger(__name__)
 _HELLO_SECONDS: Final = 20
+SILENCE_SECONDS: Final = 180
+"""Six heartbeats: whoever says nothing for so long is hung up on."""
 _LOOK_SECONDS: Final = 1.0
 
 
@@ -70,8 +72,13 @@ class MeteringServicer:
         *,
         grpc_settings: GrpcSettings,
         ingest_settings: IngestSettings,
+        max_agents: int,
+        silence_seconds: float,
     ) -> None:
         """Let in by `gate`, welcome by `registrar`, take by `receiver`."""
+        self._max_agents = max_agents
+        self._silence_seconds = silence_seconds
+        self._calls = 0
         self._registrar = registrar
         self._receiver = receiver
         self._metrics = metrics
@@ -126,17 +133,28 @@ class MeteringServicer:
             session.outbox.close()
 
     async def stream(self, _requests: object, context: Context) -> None:
-        """Serve one agent until either side has enough."""
+        """Serve one agent until either side has enough.
+
+        A connection that breaks, or that gRPC ends for what is said on it, is no news: who
+        means ill must not be able to fill the log.
+        """
         self._metrics.connections.inc()
+        self._calls += 1
         try:
             session = await self._welcome(context)
             if session is not None:
                 await self._converse(session, context)
+        except grpc.aio.BaseError:
+            return
         finally:
+            self._calls -= 1
             self._metrics.connections.dec()
 
     async def _welcome(self, context: Context) -> Session | None:
         """Answer the Hello; None where it was refused."""
+        if self._calls > self._max_agents:
+            await _send(context, pb.AggregatorMessage(reject=self._busy(self._crowded())))
+            return None
         hello = await self._read_hello(context)
         if isinstance(hello, pb.Reject):
             await _send(context, pb.AggregatorMessage(reject=hello))
@@ -204,6 +222,9 @@ class MeteringServicer:
         except BusyError as error:
             return None, self._busy(str(error))
 
+    def _crowded(self) -> str:
+        return f"{self._max_agents} agents are connected, and the aggregator takes no more at once"
+
     def _busy(self, detail: str) -> pb.Reject:
         return pb.Reject(
             reason=pb.Reject.REASON_BUSY, retry_after_ms=self._retry_after_ms, detail=detail
@@ -227,7 +248,11 @@ class MeteringServicer:
 
     async def _read(self, session: Session, context: Context) -> None:
         while not session.outbox.is_closed:
-            raw = await context.read()
+            try:
+                async with asyncio.timeout(self._silence_seconds):
+                    raw = await context.read()
+            except TimeoutError:
+                return
             if not isinstance(raw, bytes):
                 return
             if not session.outbox.is_closed:

@@ -1,8 +1,8 @@
 """Many simulated agents in one process: the product's session and backoff, a connection each.
 
-`python -m tests.faults.scale.crowd PORT FIRST COUNT START_MS` plays the agents number FIRST
-to FIRST + COUNT - 1. It is told what to do by lines on standard input, and answers each by
-one JSON line:
+`python -m tests.faults.scale.crowd PORT FIRST COUNT START_MS [CERTIFICATES]` plays the agents
+number FIRST to FIRST + COUNT - 1, in plain text or each with a certificate of its own. It is
+told what to do by lines on standard input, and answers each by one JSON line:
 
     append N    every agent appends N batches and sends them; answered at once
     acked N     answered when N batches, of all that were ever appended, are acked
@@ -22,6 +22,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Protocol
 
@@ -91,6 +92,13 @@ class Call(Protocol):
     def cancel(self) -> bool: ...
 
 
+def open_channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    """A connection of its own, as the product's options have it."""
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=OPTIONS)
+    return grpc.aio.secure_channel(target, credentials, options=OPTIONS)
+
+
 def open_call(channel: grpc.aio.Channel) -> Call:
     """Open the stream; what is not typed in the stubs stays in here."""
     method: Callable[[], Call] = channel.stream_stream(METHOD, bytes, bytes)  # type: ignore[assignment]  # pyright: ignore[reportUnknownVariableType, reportAssignmentType]
@@ -107,7 +115,13 @@ def destroy(channel: grpc.aio.Channel) -> None:
 class Agent:
     """One simulated node; see the module."""
 
-    def __init__(self, number: int, target: str, start_ms: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        target: str,
+        start_ms: int,
+        credentials: grpc.ChannelCredentials | None,
+    ) -> None:
         node = node_of(number)
         self.memory = Memory(
             number=number, start_ms=start_ms, stream_id=uuid.uuid5(uuid.NAMESPACE_DNS, node).bytes
@@ -126,6 +140,7 @@ class Agent:
             cpu_model="EPYC",
         )
         self._target = target
+        self._credentials = credentials
         self._pace = Pace()
         pause = (self._pace.base_seconds, self._pace.cap_seconds)
         self._backoff = Backoff(*pause, Random(number))
@@ -170,7 +185,7 @@ class Agent:
                 call.cancel()
 
     async def _converse(self, session: Session) -> None:
-        channel = grpc.aio.insecure_channel(self._target, options=OPTIONS)
+        channel = open_channel(self._target, self._credentials)
         try:
             call = open_call(channel)
             await call.write(session.hello)
@@ -263,11 +278,27 @@ class Crowd:
         }
 
 
+def in_plain_text(_node: str) -> None:
+    """Nothing is shown."""
+
+
+def read_certificates(path: Path) -> Callable[[str], grpc.ChannelCredentials | None]:
+    """What each node shows: lines of JSON, the first with the roots and the key of all."""
+    with path.open() as lines:
+        roots, key = (text.encode() for text in json.loads(next(lines)))
+        certificates = dict(json.loads(line) for line in lines)
+    return lambda node: grpc.ssl_channel_credentials(roots, key, certificates[node].encode())
+
+
 async def main() -> None:
     """Play, and obey until the input ends."""
     port, first, count, start_ms = (int(word) for word in sys.argv[1:5])
+    show = read_certificates(Path(sys.argv[5])) if len(sys.argv) > 5 else in_plain_text
     crowd = Crowd(
-        [Agent(number, f"127.0.0.1:{port}", start_ms) for number in range(first, first + count)]
+        [
+            Agent(number, f"127.0.0.1:{port}", start_ms, show(node_of(number)))
+            for number in range(first, first + count)
+        ]
     )
     ticking = asyncio.create_task(crowd.tick())
     while line := (await asyncio.to_thread(sys.stdin.readline)).split():

@@ -1,13 +1,17 @@
 """Processes of `tests.faults.scale.crowd`: told what to do, and asked how it goes."""
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, TypeAdapter
 
 from tests.acceptance.product import CHECKOUT
+from tests.faults.scale.crowd import node_of
+from tests.integration.wire.authority import Authority
 
 
 class Report(BaseModel):
@@ -28,6 +32,18 @@ class Report(BaseModel):
 REPORT = TypeAdapter(Report)
 
 
+def write_certificates(authority: Authority, count: int, path: Path) -> Path:
+    """Certify `count` agents, for `read_certificates`."""
+    with path.open("w") as lines:
+        numbers = range(1, count + 1)
+        clients = authority.clients(node_of(number) for number in numbers)
+        for number, client in zip(numbers, clients, strict=True):
+            if number == 1:
+                lines.write(json.dumps([client.roots.decode(), client.key.decode()]) + "\n")
+            lines.write(json.dumps([node_of(number), client.certificate.decode()]) + "\n")
+    return path
+
+
 @dataclass(kw_only=True)
 class Crowds:
     """`count` simulated agents in so many processes."""
@@ -37,13 +53,16 @@ class Crowds:
     start_ms: int
     count: int
     processes: int = 1
+    certificates: Path | None = None
+    """None: in plain text."""
     _running: list[subprocess.Popen[str]] = field(default_factory=list["subprocess.Popen[str]"])
 
     def __enter__(self) -> Self:
         """Begin to connect."""
         share = -(-self.count // self.processes)
         for first in range(1, self.count + 1, share):
-            words = (self.port, first, min(share, self.count + 1 - first), self.start_ms)
+            count = min(share, self.count + 1 - first)
+            words = (self.port, first, count, self.start_ms, *filter(None, [self.certificates]))
             self._running.append(
                 subprocess.Popen(
                     [sys.executable, "-m", "tests.faults.scale.crowd", *map(str, words)],

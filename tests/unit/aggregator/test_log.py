@@ -83,6 +83,7 @@ def test_configure_sets_the_level_and_one_handler(
         configure("warning")
         logging.getLogger("any").info("unheard")
         logging.getLogger("any").warning("heard")
+        logging.getLogger("grpc._cython.cygrpc").error("ExecuteBatchError raised by %s", "one")
     finally:
         root.setLevel(before)
     assert capsys.readouterr().err.count("\n") == 1
