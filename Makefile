@@ -51,9 +51,9 @@ faults: $(VENV)/.dev-stamp ## kill everything at random and compare (FAULTS_SECO
 fuzz: $(VENV)/.dev-stamp ## damage every byte of a spool of 64 KiB, one at a time, in three ways
 	@$(ALONE) SPOOL_FUZZ_STEP=1 $(BIN)/python -m pytest -q -s tests/faults/test_spool_bytes.py
 
-scale: $(VENV)/.dev-stamp ## ten thousand agents that reconnect, and days of backlog (SCALE_AGENTS)
-	@$(ALONE) SCALE=1 $(BIN)/python -m pytest -q -s tests/faults/test_reconnect.py \
-		tests/faults/scale/day_of_backlog.py
+scale: $(VENV)/.dev-stamp ## 10,000 agents that reconnect, days of backlog, attacks (SCALE_AGENTS)
+	@$(ALONE) SCALE=1 $(BIN)/python -m pytest -q -s -p no:randomly tests/faults/test_reconnect.py \
+		tests/faults/scale/day_of_backlog.py tests/faults/test_hostile_port.py
 
 lint: $(VENV)/.dev-stamp ## check style, formatting and the import rules
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ METHOD = "/nodemeter.metering.v1.Metering/Stream"
 OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),  # else gRPC's own backoff outlives our channel
     ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 60_000),  # ten thousand agents that come back are much work
     ("grpc.max_send_message_length", -1),
     ("grpc.enable_http_proxy", 0),  # the way to the aggregator is configured, not inherited
 )

@@ -1,6 +1,6 @@
 """Many agents lose one aggregator at the same instant, and come back to the next one.
 
-`make scale` runs the long form: ten thousand, each with a connection of its own.
+`make scale` runs the long form: ten thousand, each with a connection and a certificate of its own.
 """
 
 import os
@@ -18,8 +18,9 @@ from aggregator.clock import to_ms, utc_now
 from tests.faults.scale.aggregators import Aggregator, running_on
 from tests.faults.scale.backlogs import count_stored, expected
 from tests.faults.scale.crowd import RUNS, node_of
-from tests.faults.scale.crowds import Crowds, Report
+from tests.faults.scale.crowds import Crowds, Report, write_certificates
 from tests.faults.scale.frames import WINDOW_MS
+from tests.integration.wire.authority import Authority
 
 IS_WHOLE = bool(os.environ.get("SCALE"))
 AGENTS = int(os.environ.get("SCALE_AGENTS", "10000" if IS_WHOLE else "200"))
@@ -31,14 +32,22 @@ pytestmark = pytest.mark.timeout(3_600 if IS_WHOLE else 300)
 
 
 @pytest.fixture
-def aggregator(database_url: str, tmp_path: Path) -> Iterator[Aggregator]:
-    with running_on(database_url, tmp_path / "aggregator.log") as made:
+def authority(tmp_path: Path) -> Authority:
+    made = Authority()
+    made.write(tmp_path / "ca")
+    return made
+
+
+@pytest.fixture
+def aggregator(database_url: str, authority: Authority, tmp_path: Path) -> Iterator[Aggregator]:
+    log, ca = tmp_path / "aggregator.log", tmp_path / "ca"
+    with running_on(database_url, log, tls_mode="mutual", tls_ca_dir=str(ca)) as made:
         yield made
 
 
 @pytest.fixture
-def crowds(aggregator: Aggregator) -> Iterator[Crowds]:
-    """All of them connected, and each with a frame acked."""
+def crowds(aggregator: Aggregator, authority: Authority, tmp_path: Path) -> Iterator[Crowds]:
+    """All of them connected, each with its certificate, and a frame of each acked."""
     start_ms = to_ms(utc_now() - timedelta(hours=6)) // WINDOW_MS * WINDOW_MS
     with Crowds(
         port=aggregator.grpc_port,
@@ -46,6 +55,7 @@ def crowds(aggregator: Aggregator) -> Iterator[Crowds]:
         start_ms=start_ms,
         count=AGENTS,
         processes=PROCESSES,
+        certificates=write_certificates(authority, AGENTS, tmp_path / "certificates"),
     ) as made:
         made.settle()
         made.append(1)
