@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from aggregator import handshakes, log
+from aggregator import handshakes, log, token_command
 from aggregator.ca.command import add_ca, run_ca
 from aggregator.errors import NodemeterError
 from aggregator.notify import Notifier
@@ -28,6 +28,7 @@ examples:
   nodemeter-aggregator check-config
   nodemeter-aggregator ca init --name meter.example.org
   nodemeter-aggregator ca issue gpu-7
+  nodemeter-aggregator token create --name root --role admin
 
 The configuration is --config, else $NODEMETER_AGGREGATOR_CONFIG, else that of `make run`
 ($NODEMETER_STATE_DIR/aggregator.toml, or etc/nodemeter/aggregator.toml of the virtual
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"the configuration is valid ({source})")
         elif options.command == "ca":
             run_ca(settings, options)
+        elif options.command == "token":
+            token_command.create(settings, options)
         else:
             log.configure(settings.log.level)
             _run(settings, str(options.command))
@@ -110,6 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     ):
         _add_common(commands.add_parser(name, help=words, description=words), default=None)
     _add_common(add_ca(commands), default=None)
+    token = commands.add_parser("token", help=token_command.WORDS, description=token_command.WORDS)
+    _add_common(token_command.add_create(token), default=None)
     return parser
 
 

@@ -16,6 +16,7 @@
         ├── TimescaleVersionError
         ├── SchemaMissingError
         ├── SchemaIncompleteError
+        ├── QueryTooLongError
         ├── SchemaNewerError
         ├── SchemaOlderError
         ├── SchemaChangedError
@@ -184,6 +185,17 @@ class SchemaIncompleteError(DatabaseError):
         super().__init__(
             f"the database lacks {', '.join(missing)}, which a migration made: somebody dropped "
             "it; restore a backup of the database"
+        )
+
+
+class QueryTooLongError(DatabaseError):
+    """The database answers, but not this question in the time that a request may take."""
+
+    def __init__(self) -> None:
+        """Say what can be done about it, by whoever asked and by the operator."""
+        super().__init__(
+            "the query takes longer than [http] statement_seconds: ask for less at once, "
+            "by a filter or a limit, or later"
         )
 
 

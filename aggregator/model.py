@@ -6,7 +6,7 @@ agree on stands here once: UUIDs that are derived, locks that are shared.
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NewType
 from uuid import UUID, uuid5
@@ -122,6 +122,11 @@ def bill_id(
 ) -> BillId:
     """Name the item: the same for all meters of one run, type and model that began together."""
     return BillId(_derive("bill", node, run_key, type_, model, group_quota, started_at_ms))
+
+
+def hour_id(item: BillId, hour: datetime) -> UUID:
+    """Name what one clock hour holds of an item, where hours are shown as items."""
+    return uuid5(item, hour.astimezone(UTC).isoformat())
 
 
 def meter_uid(

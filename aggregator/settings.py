@@ -22,6 +22,7 @@ from aggregator.values import (
     Host,
     MaybePath,
     Networks,
+    Origins,
     OwnerUrl,
     Port,
     is_host,
@@ -74,6 +75,14 @@ class HttpSettings(Section):
     open_to: Networks = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
     """From these networks a request without a token acts as `open_role`."""
     open_role: Literal["admin", "viewer"] = "admin"
+    requests_per_minute: int = Field(default=6000, ge=0, le=1_000_000)
+    """Of one token, or of one address that needs none; as many at once. 0: no limit."""
+    anonymous_per_minute: int = Field(default=300, ge=0, le=1_000_000)
+    """Of one address: requests that are refused, and those that are open to everybody."""
+    statement_seconds: int = Field(default=30, ge=1, le=3600)
+    """How long a query of one request may take in the database."""
+    cors_origins: Origins = ()
+    """Web pages of these origins may ask, like https://billing.example; by default none."""
 
 
 class GrpcSettings(Section):

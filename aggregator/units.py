@@ -29,7 +29,7 @@ class Unit:
         return self.base_units * MS_PER_HOUR
 
 
-UNITS: Mapping[ResourceType, Unit] = MappingProxyType(
+UNITS: Mapping[str, Unit] = MappingProxyType(
     {
         ResourceType.CPU: Unit(name="m", base_units=1),
         ResourceType.MEM: Unit(name="Mi", base_units=1024),

@@ -22,6 +22,7 @@ Toml: TypeAlias = "str | int | float | bool | list[Toml] | dict[str, Toml]"
 
 _LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
 _NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?!\d+\.?\Z){_LABEL}\.?")
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]{1,253}(?::[0-9]{1,5})?")
 _ZONED = re.compile(r"[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]{1,15})?")
 _PORTS = re.compile(r"(?:[1-9][0-9]{0,4})?(?:,(?:[1-9][0-9]{0,4})?)*")
 _LONGEST_SHOWN = 80
@@ -134,6 +135,19 @@ def _nearest(value: Toml) -> str:
         return ""
 
 
+def _origins(value: "Toml | tuple[str, ...]") -> tuple[str, ...]:
+    """Lists come as comma-separated text from the environment."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, list | tuple) and all(map(_is_origin, value)):
+        return tuple(str(each) for each in value)
+    raise ValueError(f"must be origins like https://billing.example:8443, not {shown(value)}")
+
+
+def _is_origin(value: "Toml") -> bool:
+    return isinstance(value, str) and _ORIGIN.fullmatch(value) is not None
+
+
 DatabaseUrl: TypeAlias = Annotated[str, AfterValidator(_url)]
 OwnerUrl: TypeAlias = Annotated[str, AfterValidator(_owner_url)]
 FilePath: TypeAlias = Annotated[Path, BeforeValidator(_path)]
@@ -141,4 +155,5 @@ Host: TypeAlias = Annotated[str, AfterValidator(_host)]
 MaybePath: TypeAlias = Annotated[Path | None, BeforeValidator(_path_or_none)]
 """The empty text is none."""
 Networks: TypeAlias = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
+Origins: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_origins)]
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]

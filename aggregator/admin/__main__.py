@@ -23,6 +23,7 @@ from aggregator.admin import (
     ratios,
     reconcile,
     rerate,
+    tokens,
 )
 from aggregator.admin.address import config_files, default_url
 from aggregator.admin.client import Client
@@ -50,6 +51,7 @@ app.add_typer(reconcile.app)
 app.add_typer(periods.app, name="periods")
 app.add_typer(periods.adjustments_app)
 app.add_typer(rerate.app)
+app.add_typer(tokens.app, name="tokens")
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer's callback

@@ -177,6 +177,20 @@ def nodes(context: typer.Context) -> None:
     show(shown, _NODES, session.output)
 
 
+def user_id(client: Client, user: str) -> str:
+    """The id of a user who is named by it or by a name that is no one else's."""
+    try:
+        return str(UUID(user))
+    except ValueError:
+        pass
+    ids = [str(row["id"]) for row in client.get_list("/api/Users") if row["userName"] == user]
+    if not ids:
+        raise UsageError(f"no user is called {user!r}; `nodemeter users` lists all")
+    if len(ids) > 1:
+        raise UsageError(f"several users are called {user!r}; name one by id: {', '.join(ids)}")
+    return ids[0]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Which:
     """Which items, as the options said it."""
@@ -192,7 +206,7 @@ class _Which:
     def parameters(self, client: Client) -> dict[str, str | None]:
         """The same as parameters of the API; a user's name is looked up."""
         return {
-            "userId": None if self.user is None else _user_id(client, self.user),
+            "userId": None if self.user is None else user_id(client, self.user),
             "type": self.type_,
             "job": self.job,
             "vcName": self.vc,
@@ -243,20 +257,6 @@ def _job(row: Record) -> str:
     """The id, with the name unless it begins so, as what `exec` starts does."""
     job_id, name = str(row["jobId"]), str(row["jobName"] or "")
     return job_id if not name or job_id.startswith(name) else f"{name} ({job_id})"
-
-
-def _user_id(client: Client, user: str) -> str:
-    """The id of a user who is named by it or by a name that is no one else's."""
-    try:
-        return str(UUID(user))
-    except ValueError:
-        pass
-    ids = [str(row["id"]) for row in client.get_list("/api/Users") if row["userName"] == user]
-    if not ids:
-        raise UsageError(f"no user is called {user!r}; `nodemeter users` lists all")
-    if len(ids) > 1:
-        raise UsageError(f"several users are called {user!r}; name one by id: {', '.join(ids)}")
-    return ids[0]
 
 
 def _summary(node: Record) -> str:

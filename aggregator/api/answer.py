@@ -1,26 +1,19 @@
-"""Answers: one JSON value, or an array that streams while memory stays flat."""
+"""Answers of one piece: compressed where that pays, and tagged by their content.
 
-import asyncio
-import logging
-from collections.abc import Callable, Mapping
+Who sends a tag back that is still right gets 304 and no body. As it is of the content, it is
+right whatever the answer depends on, be it time, prices or the caller's scope.
+"""
+
+import hashlib
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Final
 
-from aiohttp import web
-from pydantic import TypeAdapter
+from aiohttp import ETag, web
 
-from aggregator.billing.database import Listing
-from aggregator.errors import DatabaseError
-
-Row = TypeVar("Row")
-Shape = TypeVar("Shape")
-
-CHUNK_SECONDS = 30.0
-"""How long a client may take for a chunk before it is let go."""
+JSON: Final = "application/json"
 
 _COMPRESS_FROM = 1400  # bytes; below, a packet is sent either way
-_JSON = "application/json"
-_log = logging.getLogger(__name__)
 
 
 def answer_json(
@@ -29,43 +22,36 @@ def answer_json(
     *,
     status: HTTPStatus = HTTPStatus.OK,
     headers: Mapping[str, str] | None = None,
+    is_kept: bool = True,
 ) -> web.Response:
-    """One value, compressed where that pays and the client can read it."""
+    """One value; not `is_kept`: of this moment alone, without a tag."""
+    if is_kept and status is HTTPStatus.OK and request.method == "GET":
+        return answer_body(request, body, media_type=JSON, headers=headers)
     response = web.Response(
-        status=status, body=body, content_type=_JSON, charset="utf-8", headers=headers
+        status=status, body=body, content_type=JSON, charset="utf-8", headers=headers
     )
     if len(body) >= _COMPRESS_FROM:
         offer_compression(request, response)
     return response
 
 
-async def answer_array(
+def answer_body(
     request: web.Request,
-    rows: Listing[Row],
-    shape: Callable[[Row], Shape],
-    adapter: TypeAdapter[list[Shape]],
+    body: bytes,
     *,
+    media_type: str,
     headers: Mapping[str, str] | None = None,
-) -> web.StreamResponse:
-    """A bare array: at once when it is one chunk, else streamed while it is read."""
-    first = await rows.chunk()
-    body = adapter.dump_json([shape(row) for row in first])
-    following = await rows.chunk()
-    if not following:
-        return answer_json(request, body, headers=headers)
-    response = web.StreamResponse(headers=headers)
-    response.content_type, response.charset = _JSON, "utf-8"
-    offer_compression(request, response)
-    await response.prepare(request)
-    try:
-        await _write(response, body[:-1])
-        while following:
-            piece = adapter.dump_json([shape(row) for row in following])
-            await _write(response, b"," + piece[1:-1])
-            following = await rows.chunk()
-        await _write(response, b"]")
-    except (DatabaseError, TimeoutError) as error:
-        raise _broken_off(request, error) from error
+) -> web.Response:
+    """A whole text, unless the client has it already."""
+    tag = ETag(value=hashlib.sha256(body).hexdigest()[:32], is_weak=True)
+    said = {**(headers or {}), "Cache-Control": "private, no-cache"}
+    if _has(request, tag):
+        response = web.Response(status=HTTPStatus.NOT_MODIFIED, headers=said)
+    else:
+        response = web.Response(body=body, content_type=media_type, charset="utf-8", headers=said)
+        if len(body) >= _COMPRESS_FROM:
+            offer_compression(request, response)
+    response.etag = tag
     return response
 
 
@@ -76,22 +62,14 @@ def offer_compression(request: web.Request, response: web.StreamResponse) -> Non
         response.enable_compression(web.ContentCoding.gzip)
 
 
+def _has(request: web.Request, tag: ETag) -> bool:
+    """Whether the client names the tag, or any; weak ones are compared by their value."""
+    return any(each.value in {tag.value, "*"} for each in request.if_none_match or ())
+
+
 def _takes_gzip(accepted: str) -> bool:
     for choice in accepted.lower().split(","):
         coding, _, quality = choice.partition(";")
         if coding.strip() in {"gzip", "*"}:
             return quality.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
     return False
-
-
-async def _write(response: web.StreamResponse, data: bytes) -> None:
-    async with asyncio.timeout(CHUNK_SECONDS):
-        await response.write(data)
-
-
-def _broken_off(request: web.Request, error: Exception) -> ConnectionResetError:
-    """Cut the connection, so that the client sees that the array is not whole."""
-    _log.warning("answer broken off", extra={"action": "answer_broken_off", "error": str(error)})
-    if request.transport is not None:
-        request.transport.abort()
-    return ConnectionResetError("the answer could not be completed")

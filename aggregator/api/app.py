@@ -7,11 +7,16 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from aggregator.api import docs, health
 from aggregator.api.bills import routes as bills
+from aggregator.api.cors import admit_pages
+from aggregator.api.dialect import Dialect, Dialects
 from aggregator.api.docs import DOCUMENT
+from aggregator.api.door import Door
+from aggregator.api.health import READINESS, Readiness
 from aggregator.api.http_metrics import HttpMetrics
 from aggregator.api.middleware import (
+    DIALECTS,
+    DOOR,
     HTTP_METRICS,
-    HTTP_SETTINGS,
     ROUTES,
     admit,
     answer_errors,
@@ -30,12 +35,14 @@ from aggregator.api.native import (
     ratios,
     reconcile,
     rerates,
+    tokens,
 )
 from aggregator.api.native import routes as native
 from aggregator.api.openapi import document
 from aggregator.api.parse import LARGE_BODY
 from aggregator.api.route import BASE_CURRENCY, DATABASE, METRICS, USAGE_DAYS, Route
 from aggregator.api.router import add_routes
+from aggregator.api.tokenbook import TOKENS, TokenBook
 from aggregator.billing.database import Database
 from aggregator.metrics import Metrics
 from aggregator.settings import Settings
@@ -55,9 +62,13 @@ ALL_ROUTES: tuple[Route, ...] = (
     *explain.ROUTES,
     *quote.ROUTES,
     *reconcile.ROUTES,
+    *tokens.ROUTES,
     *health.ROUTES,
     *docs.ROUTES,
 )
+
+ALL_DIALECTS: tuple[Dialect, ...] = ()
+"""Those beside the native one."""
 
 _KEEPALIVE_SECONDS = 75.0
 _LINGER_SECONDS = 5.0
@@ -68,15 +79,19 @@ _SHUTDOWN_SECONDS = 5.0
 def build_app(settings: Settings, pool: Pool, metrics: Metrics) -> web.Application:
     """The application on an open pool; the caller runs it, best by `build_runner`."""
     app = web.Application(
-        middlewares=(log_request, answer_errors, admit), client_max_size=LARGE_BODY
+        middlewares=(log_request, answer_errors, admit_pages(settings.http), admit),
+        client_max_size=LARGE_BODY,
     )
-    app[DATABASE] = Database(pool)
+    app[DATABASE] = Database(pool, statement_seconds=settings.http.statement_seconds)
     app[METRICS] = metrics
     app[USAGE_DAYS] = settings.retention.usage_days
     app[BASE_CURRENCY] = settings.billing.currency
     app[HTTP_METRICS] = HttpMetrics(metrics.registry)
-    app[HTTP_SETTINGS] = settings.http
-    app[DOCUMENT] = document(ALL_ROUTES)
+    app[TOKENS] = TokenBook(app[DATABASE])
+    app[DOOR] = Door(settings.http, app[TOKENS])
+    app[DIALECTS] = Dialects(ALL_DIALECTS)
+    app[READINESS] = Readiness(app[DATABASE])
+    app[DOCUMENT] = document(ALL_ROUTES, app[DIALECTS])
     app[ROUTES] = {route.handler: route for route in ALL_ROUTES}
     app.on_response_prepare.append(set_headers)
     add_routes(app, ALL_ROUTES)

@@ -1,5 +1,6 @@
 """What supervisors ask: is the process up, can it serve, and what does it count."""
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -9,10 +10,12 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from pydantic import TypeAdapter
 
 from aggregator.api.answer import answer_json, offer_compression
+from aggregator.api.auth import Role
 from aggregator.api.problem import Problem
 from aggregator.api.route import DATABASE, METRICS, Answer, Route
 from aggregator.api.wire import wire
-from aggregator.billing.items import count_unpriced_items
+from aggregator.billing.database import Database
+from aggregator.billing.item_lists import count_unpriced_items
 from aggregator.errors import DatabaseError
 
 READY_SECONDS = 5.0
@@ -29,20 +32,38 @@ class Health:
 HEALTH = TypeAdapter(Health)
 
 
+class Readiness:
+    """Asks the database once at a time, however many ask us."""
+
+    def __init__(self, database: Database) -> None:
+        """Nothing is known yet."""
+        self._database = database
+        self._asking: asyncio.Task[bool] | None = None
+
+    async def schema_is_current(self) -> bool:
+        """What the database says. Raises DatabaseError."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._database.schema_is_current())
+        return await asyncio.shield(self._asking)  # others wait for it, too
+
+
+READINESS = web.AppKey("READINESS", Readiness)
+
+
 async def get_healthz(request: web.Request) -> web.StreamResponse:
     """The process answers; nothing else is looked at."""
-    return answer_json(request, HEALTH.dump_json(Health(status="ok")))
+    return answer_json(request, HEALTH.dump_json(Health(status="ok")), is_kept=False)
 
 
 async def get_readyz(request: web.Request) -> web.StreamResponse:
     """The database answers and holds this software's schema, with all that services may do."""
-    if not await request.app[DATABASE].schema_is_current():
+    if not await request.app[READINESS].schema_is_current():
         raise Problem(
             HTTPStatus.SERVICE_UNAVAILABLE,
             "the database is not migrated to this version: restart nodemeter-aggregator, "
             "or run `nodemeter-aggregator migrate`",
         )
-    return answer_json(request, HEALTH.dump_json(Health(status="ready")))
+    return answer_json(request, HEALTH.dump_json(Health(status="ready")), is_kept=False)
 
 
 async def get_metrics(request: web.Request) -> web.StreamResponse:
@@ -70,6 +91,7 @@ ROUTES = (
         summary="Whether the process is up",
         role=None,
         answers={HTTPStatus.OK: Answer(description="It is", adapter=HEALTH)},
+        is_limited=False,
     ),
     Route(
         method="GET",
@@ -82,6 +104,7 @@ ROUTES = (
         answers={HTTPStatus.OK: Answer(description="It is", adapter=HEALTH)},
         problems=(HTTPStatus.SERVICE_UNAVAILABLE,),
         timeout_seconds=READY_SECONDS,
+        is_limited=False,
     ),
     Route(
         method="GET",
@@ -90,6 +113,7 @@ ROUTES = (
         operation_id="getMetrics",
         tag=_TAG,
         summary="Metrics for Prometheus",
+        role=Role.VIEWER,
         answers={
             HTTPStatus.OK: Answer(
                 description="Prometheus's text format",

@@ -1,12 +1,32 @@
-"""The question that lists of items answer: which items."""
+"""The question that lists of items answer: which items, of which time, which page."""
 
+import base64
+import binascii
+import json
 from dataclasses import dataclass
-from typing import Annotated
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+from uuid import UUID
 
+from aiohttp import web
 from pydantic import Field, TypeAdapter
 
-from aggregator.api.wire import Flag, Instant, UuidText, wire
-from aggregator.billing.items import ItemFilter
+from aggregator.api.parse import parse_query
+from aggregator.api.problem import invalid
+from aggregator.api.wire import Count, Flag, Instant, UuidText, wire
+from aggregator.billing.item_lists import (
+    Clip,
+    ItemFilter,
+    ItemsAsked,
+    Page,
+    Position,
+    storable,
+)
+from aggregator.clock import utc_now
+
+HOURLY_DAYS = 31
+_HOURLY = timedelta(days=HOURLY_DAYS)
+_MAX_CURSOR = 8192
 
 
 @wire
@@ -35,20 +55,83 @@ class ItemQuery:
             "items are then shown as of that end"
         ),
     ] = None
-
-    def to_filter(self) -> ItemFilter:
-        """The same question to the use case."""
-        return ItemFilter(
-            user_id=self.user_id,
-            type=self.type,
-            job_id=self.job_id,
-            job=self.job,
-            vc=self.vc_name,
-            node=self.node,
-            is_running=self.running,
-            start=self.start_time,
-            end=self.end_time,
-        )
+    granularity: Annotated[
+        Literal["hour"] | None,
+        Field(
+            description="hour: an item for each clock hour; without startTime those of the"
+            f" {HOURLY_DAYS} days before endTime, or before now"
+        ),
+    ] = None
+    limit: Annotated[
+        Count | None,
+        Field(description="At most so many items; the header Link leads to the next ones"),
+    ] = None
+    cursor: Annotated[
+        str | None, Field(description="Where a page begins, as the header Link has it")
+    ] = None
 
 
 ITEM_QUERY = TypeAdapter(ItemQuery)
+
+
+def parse_items(request: web.Request) -> ItemsAsked:
+    """What a request asks of items. Raises a Problem 400 that names the parameter."""
+    asked = parse_query(request, ITEM_QUERY)
+    return ItemsAsked(
+        which=ItemFilter(
+            user_id=asked.user_id,
+            type=asked.type,
+            job_id=asked.job_id,
+            job=asked.job,
+            vc=asked.vc_name,
+            node=asked.node,
+            is_running=asked.running,
+        ),
+        clip=_clip(asked, utc_now()),
+        page=Page(limit=asked.limit, after=read_cursor(asked.cursor) if asked.cursor else None),
+    )
+
+
+def next_link(request: web.Request, following: Position | None) -> dict[str, str]:
+    """The header that leads to the next page; none on the last."""
+    if following is None:
+        return {}
+    kept = [(name, value) for name, value in request.query.items() if name.lower() != "cursor"]
+    url = request.rel_url.with_query([*kept, ("cursor", write_cursor(following))])
+    return {"Link": f'<{url.raw_path_qs}>; rel="next"'}
+
+
+def write_cursor(position: Position) -> str:
+    """A place as opaque text."""
+    parts = (position.at.isoformat(), position.job_id, position.type, str(position.bill_id))
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+
+
+def read_cursor(text: str) -> Position:
+    """The place; a Problem 400 for what `write_cursor` did not write."""
+    try:
+        return _position(text)
+    except (ValueError, TypeError, RecursionError, OverflowError, binascii.Error) as error:
+        reason = "is not one that a Link header gave: begin without it"
+        raise invalid({"cursor": [reason]}) from error
+
+
+def _position(text: str) -> Position:
+    if len(text) > _MAX_CURSOR:
+        raise ValueError("too long")
+    padded = text + "=" * (-len(text) % 4)
+    at, job_id, type_, bill_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    if not (storable(job_id) and storable(type_)):
+        raise ValueError("no text of a row")
+    instant = datetime.fromisoformat(at)
+    if instant.tzinfo is None:
+        raise ValueError("no instant")
+    return Position(at=instant, job_id=job_id, type=type_, bill_id=UUID(bill_id))
+
+
+def _clip(asked: ItemQuery, now: datetime) -> Clip:
+    """The range that was asked for; hour by hour it begins somewhere."""
+    start, end = asked.start_time, asked.end_time
+    if asked.granularity is None:
+        return Clip(start=start, end=end)
+    return Clip(start=start or (end or now) - _HOURLY, end=end, is_hourly=True)

@@ -13,17 +13,23 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from aggregator.api.auth import Role, asked_name, authenticate, authorize
+from aggregator.api.auth import Role, asked_name, authorize
+from aggregator.api.cors import set_cors_headers
+from aggregator.api.dialect import Dialects
+from aggregator.api.door import Door, check
 from aggregator.api.http_metrics import HttpMetrics
-from aggregator.api.problem import Problem, render, translated
+from aggregator.api.limits import Allowance
+from aggregator.api.problem import Problem, translated
 from aggregator.api.route import CALLER, REQUEST_ID, Handler, Route
 from aggregator.clock import monotonic
-from aggregator.errors import DatabaseError, SchemaMissingError
-from aggregator.settings import HttpSettings
+from aggregator.errors import DatabaseError, QueryTooLongError, SchemaMissingError
 
 ROUTES = web.AppKey("ROUTES", Mapping[Handler, Route])
 HTTP_METRICS = web.AppKey("HTTP_METRICS", HttpMetrics)
-HTTP_SETTINGS = web.AppKey("HTTP_SETTINGS", HttpSettings)
+DOOR = web.AppKey("DOOR", Door)
+DIALECTS = web.AppKey("DIALECTS", Dialects)
+
+_ALLOWANCE = web.RequestKey("ALLOWANCE", Allowance)
 
 _RETRY_SECONDS = "5"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -66,24 +72,24 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             extra={"action": "request_failed", "request_id": request[REQUEST_ID]},
         )
         words = "this is our fault; the log tells more under the request's id"
-        return render(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, words), request[REQUEST_ID])
+        return _rendered(request, Problem(HTTPStatus.INTERNAL_SERVER_ERROR, words))
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except Problem as problem:
-        return render(problem, request[REQUEST_ID])
+        return _rendered(request, problem)
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
-        return render(translated(error), request[REQUEST_ID])
-    except SchemaMissingError as error:
-        return render(_unavailable(str(error)), request[REQUEST_ID])
+        return _rendered(request, translated(error))
+    except (SchemaMissingError, QueryTooLongError) as error:
+        return _rendered(request, _unavailable(str(error)))
     except DatabaseError as error:
-        return render(_unavailable(f"{error}; try again"), request[REQUEST_ID])
+        return _rendered(request, _unavailable(f"{error}; try again"))
     except TimeoutError:
-        return render(_unavailable("the answer took too long"), request[REQUEST_ID])
+        return _rendered(request, _unavailable("the answer took too long"))
 
 
 @web.middleware
@@ -91,12 +97,22 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let in who may, for as long as the operation may take."""
     asked_name(request)  # what is no HTTP is refused, also where everybody may ask
     route = request.app[ROUTES].get(request.match_info.handler)
-    role = Role.VIEWER if route is None else route.role
+    role = Role.SCOPED if route is None else route.role
     if role is not None:
-        request[CALLER] = authenticate(request, request.app[HTTP_SETTINGS])
-        authorize(request[CALLER], role)
+        await _admit(request, role)
+    elif route is None or route.is_limited:
+        check(request.app[DOOR].count_stranger(request))
     async with asyncio.timeout(route.timeout_seconds if route else None):
         return await handler(request)
+
+
+async def _admit(request: web.Request, role: Role) -> None:
+    """Let in a caller who may ask, and who may ask now."""
+    door = request.app[DOOR]
+    caller = request[CALLER] = await door.caller(request)
+    allowance = request[_ALLOWANCE] = door.count(caller)
+    check(allowance)
+    authorize(caller, role)
 
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -106,6 +122,15 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers["Server"] = "nodemeter"  # in place of the library's, with its version
     response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
+    set_cors_headers(request, response)
+    if _ALLOWANCE in request:
+        dialect = request.app[DIALECTS].of(request.path)
+        response.headers.update(dialect.limit_headers(request[_ALLOWANCE]))
+
+
+def _rendered(request: web.Request, problem: Problem) -> web.Response:
+    """The problem in the form of the API that was asked."""
+    return request.app[DIALECTS].of(request.path).render(problem, request[REQUEST_ID])
 
 
 def _unavailable(detail: str) -> Problem:

@@ -11,12 +11,13 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
-from aggregator.api.problem import MEDIA_TYPE, PROBLEM_DETAILS
+from aggregator.api.dialect import Dialect, Dialects
 from aggregator.api.route import Adapter, Answer, Route
 
 Json: TypeAlias = dict[str, Any]
 _Key: TypeAlias = tuple[int, JsonSchemaMode]
 
+_SECONDS: Json = {"description": "In seconds", "schema": {"type": "integer", "minimum": 1}}
 _REF = "#/components/schemas/{model}"
 _DESCRIPTION = """\
 Metering and billing for GPU, NPU, CPU and memory clusters.
@@ -24,7 +25,8 @@ Metering and billing for GPU, NPU, CPU and memory clusters.
 The Bill API is the primary dialect. Quantities are in the usage type's unit (cpu: m, mem
 and storage: Mi, gpu and npu: devices) and hours; fees are in the base currency.
 
-From the networks of `[http] open_to` no token is needed.
+From the networks of `[http] open_to` no token is needed. What a token may not see is not
+there: lists leave it out, and single things are not found.
 """
 
 
@@ -36,13 +38,15 @@ class _Schemas(GenerateJsonSchema):
         return False
 
 
-def document(routes: Sequence[Route]) -> Json:
+def document(routes: Sequence[Route], dialects: Dialects) -> Json:
     """The whole document."""
     documented = [route for route in routes if route.is_documented]
-    schemas, components = _schemas(documented)
+    schemas, components = _schemas(documented, dialects)
     paths: dict[str, Json] = {}
     for route in documented:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(
+            route, schemas, dialects.of(route.path)
+        )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -60,10 +64,12 @@ def document(routes: Sequence[Route]) -> Json:
     }
 
 
-def _schemas(routes: Iterable[Route]) -> tuple[Mapping[_Key, Json], Json]:
+def _schemas(routes: Iterable[Route], dialects: Dialects) -> tuple[Mapping[_Key, Json], Json]:
     """The schema of each adapter in each use, and what they share."""
-    inputs: dict[_Key, Adapter] = {(id(PROBLEM_DETAILS), "serialization"): PROBLEM_DETAILS}
+    inputs: dict[_Key, Adapter] = {}
     for route in routes:
+        error = dialects.of(route.path).error
+        inputs[id(error), "serialization"] = error
         if route.body is not None:
             inputs[id(route.body), "validation"] = route.body
         for answer in route.answers.values():
@@ -77,7 +83,7 @@ def _schemas(routes: Iterable[Route]) -> tuple[Mapping[_Key, Json], Json]:
     return {key: schema for (key, _), schema in found.items()}, dict(shared.get("$defs", {}))
 
 
-def _operation(route: Route, schemas: Mapping[_Key, Json]) -> Json:
+def _operation(route: Route, schemas: Mapping[_Key, Json], dialect: Dialect) -> Json:
     operation: Json = {
         "operationId": route.operation_id,
         "tags": [route.tag],
@@ -87,7 +93,7 @@ def _operation(route: Route, schemas: Mapping[_Key, Json]) -> Json:
         "responses": {
             str(status.value): _answer(answer, schemas) for status, answer in route.answers.items()
         }
-        | {str(status.value): _problem(status, schemas) for status in _problems(route)},
+        | {str(status.value): _problem(status, schemas, dialect) for status in _problems(route)},
     }
     if route.description:
         operation["description"] = route.description
@@ -153,17 +159,24 @@ def _header_schema(name: str) -> Json:
 
 def _problems(route: Route) -> Sequence[HTTPStatus]:
     """What the route declares, and what every operation behind the door may answer."""
+    limits = (HTTPStatus.TOO_MANY_REQUESTS,) if route.is_limited else ()
     if route.role is None:
-        return route.problems
+        return (*route.problems, *limits)
     common: tuple[HTTPStatus, ...] = (
         HTTPStatus.UNAUTHORIZED,
         HTTPStatus.FORBIDDEN,
         HTTPStatus.SERVICE_UNAVAILABLE,
     )
-    return (*route.problems, *common)
+    return (*route.problems, *common, *limits)
 
 
-def _problem(status: HTTPStatus, schemas: Mapping[_Key, Json]) -> Json:
+def _problem(status: HTTPStatus, schemas: Mapping[_Key, Json], dialect: Dialect) -> Json:
     mode: Literal["serialization"] = "serialization"
-    schema = schemas[id(PROBLEM_DETAILS), mode]
-    return {"description": status.phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+    schema = schemas[id(dialect.error), mode]
+    shown: Json = {
+        "description": status.phrase,
+        "content": {dialect.error_media_type: {"schema": schema}},
+    }
+    if status is HTTPStatus.TOO_MANY_REQUESTS:
+        shown["headers"] = {"Retry-After": _SECONDS}
+    return shown

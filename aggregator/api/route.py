@@ -45,8 +45,9 @@ class Answer:
 class Route:
     """An operation. `path` is as documented, with `{name}` for a variable part.
 
-    `role` None: open to everybody. `ignores_case`: as the original of a dialect did, also
-    a slash at the end is ignored.
+    `role` has no default: each route says what it needs. SCOPED: it shows what is within the
+    caller's scope, and nothing else; None: it is open to everybody. `ignores_case`: as the
+    original of a dialect did, also a slash at the end is ignored.
     """
 
     method: str
@@ -55,9 +56,9 @@ class Route:
     operation_id: str
     tag: str
     summary: str
+    role: Role | None
     answers: Mapping[HTTPStatus, Answer]
     description: str = ""
-    role: Role | None = Role.VIEWER
     query: Adapter | None = None
     body: Adapter | None = None
     problems: tuple[HTTPStatus, ...] = ()
@@ -65,6 +66,8 @@ class Route:
     ignores_case: bool = False
     is_documented: bool = True
     timeout_seconds: float = 30.0
+    is_limited: bool = True
+    """Whether requests are counted; supervisors' are not."""
 
     @property
     def pattern(self) -> str:

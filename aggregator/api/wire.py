@@ -29,6 +29,8 @@ from aggregator.rating.ratio import MAX_KEY_LENGTH, why_unstorable
 
 Model = TypeVar("Model")
 
+_UTC_OFFSET = "+00:00"
+
 MAX_KEYS = 10_000
 """In one price list."""
 
@@ -58,7 +60,10 @@ def bounded_list(value: object) -> object:
 
 def utc_text(instant: datetime) -> str:
     """`2026-02-06T04:00:00Z`, with fractional seconds only when they are not zero."""
-    text = instant.astimezone(UTC).replace(tzinfo=None).isoformat()
+    text = instant.isoformat()
+    if not text.endswith(_UTC_OFFSET):  # never of what the database gives
+        text = instant.astimezone(UTC).isoformat()
+    text = text.removesuffix(_UTC_OFFSET)
     return (text.rstrip("0") if instant.microsecond else text) + "Z"
 
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from aggregator.billing.database import Database, rows_of
 from aggregator.billing.ratios import declared_ratios, list_ratios
+from aggregator.billing.scope import EVERYTHING
 from aggregator.model import ResourceType
 from aggregator.rating import money
 from aggregator.rating.ratio import RatioKey, most_specific, parse, why_nothing
@@ -86,7 +87,7 @@ async def check_ratios(database: Database) -> Findings:
 
 async def shadows_of(database: Database, key: str) -> Sequence[ShadowedKey]:
     """The shadows in which a key takes part."""
-    keys = [ratio.key for ratio in await list_ratios(database)]
+    keys = [ratio.key for ratio in await list_ratios(database, EVERYTHING)]
     return [each for each in _shadowed(_meanings(keys)) if key in {each.key, each.instead_of}]
 
 

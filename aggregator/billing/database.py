@@ -10,13 +10,19 @@ import logging
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, AsyncServerCursor
-from psycopg.rows import TupleRow, class_row
+from psycopg._cursor_base import BaseCursor
+from psycopg.rows import BaseRowFactory, RowMaker, TupleRow, class_row
 
-from aggregator.errors import DatabaseError, GrantsMissingError, SchemaIncompleteError
+from aggregator.errors import (
+    DatabaseError,
+    GrantsMissingError,
+    QueryTooLongError,
+    SchemaIncompleteError,
+)
 from aggregator.store.grants import wanted
 from aggregator.store.migrate import known_migrations
 from aggregator.store.outage import Outage, meaning
@@ -42,33 +48,40 @@ CHUNK_ROWS = 500
 """Rows that a long list holds in memory at a time."""
 
 _WAIT_SECONDS = 5.0
-_LIMITS = {"statement_ms": "30000", "lock_ms": "10000", "idle_ms": "60000"}
+_STATEMENT_SECONDS = 30
+_LOCK_MS = 10_000
+_IDLE_MS = 60_000
 
 
 class Listing(Generic[Row]):
     """A long answer, read in chunks within the transaction that opened it."""
 
-    def __init__(self, cursor: AsyncServerCursor[Row]) -> None:
-        """Read from `cursor`, which has been executed."""
+    def __init__(self, cursor: AsyncServerCursor[Row] | None = None) -> None:
+        """Read from `cursor`, which has been executed; without one it is empty."""
         self._cursor = cursor
-        self._is_over = False
 
     async def chunk(self) -> Sequence[Row]:
         """The next rows, at most CHUNK_ROWS; none at the end."""
-        if self._is_over:
+        if self._cursor is None:
             return ()
         with _translated():
             rows = await self._cursor.fetchmany(CHUNK_ROWS)
-        self._is_over = len(rows) < CHUNK_ROWS
+        if len(rows) < CHUNK_ROWS:
+            self._cursor = None
         return rows
 
 
 class Database:
     """Transactions for requests, on the aggregator's pool."""
 
-    def __init__(self, pool: Pool) -> None:
-        """Serve from `pool`, which the caller opens and closes."""
+    def __init__(self, pool: Pool, *, statement_seconds: int = _STATEMENT_SECONDS) -> None:
+        """Serve from `pool`, which the caller opens and closes; no query may take longer."""
         self._pool = pool
+        self._limits = {
+            "statement_ms": str(statement_seconds * 1000),
+            "lock_ms": str(min(_LOCK_MS, statement_seconds * 1000)),
+            "idle_ms": str(_IDLE_MS),
+        }
         self._outage = Outage(_log, "the database does not answer requests", "request_database")
         self._turns = asyncio.Semaphore(max(1, pool.max_size - 1))
 
@@ -77,14 +90,14 @@ class Database:
         """A read-only transaction on one snapshot."""
         async with self._transaction() as connection:
             await connection.execute(_BEGIN_SNAPSHOT)
-            await connection.execute(_SET_REQUEST_LIMITS, _LIMITS)
+            await connection.execute(_SET_REQUEST_LIMITS, self._limits)
             yield connection
 
     @asynccontextmanager
     async def changing(self, *, undo: bool = False) -> AsyncGenerator[Connection]:
         """A transaction that commits unless an exception leaves it, or `undo` asks not to."""
         async with self._transaction(undo=undo) as connection:
-            await connection.execute(_SET_REQUEST_LIMITS, _LIMITS)
+            await connection.execute(_SET_REQUEST_LIMITS, self._limits)
             yield connection
 
     async def schema_is_current(self) -> bool:
@@ -143,6 +156,8 @@ def _translated(outage: Outage | None = None) -> Generator[None]:
     """Say what it means that psycopg raised, and log how that goes on."""
     try:
         yield
+    except psycopg.errors.QueryCanceled as error:
+        raise QueryTooLongError from error
     except psycopg.Error as error:
         if outage:
             outage.begin(error)
@@ -155,7 +170,7 @@ async def rows_of(
     connection: Connection, statement: Query, parameters: Parameters, kind: type[Row]
 ) -> Sequence[Row]:
     """All rows of a short answer, each as a `kind` built from its columns by name."""
-    async with connection.cursor(row_factory=class_row(kind)) as cursor:
+    async with connection.cursor(row_factory=_row_factory(kind)) as cursor:
         await cursor.execute(statement, parameters)
         return await cursor.fetchall()
 
@@ -165,6 +180,22 @@ async def listing_of(
     connection: Connection, statement: Query, parameters: Parameters, kind: type[Row]
 ) -> AsyncGenerator[Listing[Row]]:
     """A long answer, by a cursor of the server."""
-    async with connection.cursor(name="listing", row_factory=class_row(kind)) as cursor:
+    async with connection.cursor(name="listing", row_factory=_row_factory(kind)) as cursor:
         await cursor.execute(statement, parameters)
         yield Listing(cursor)
+
+
+def _row_factory(kind: type[Row]) -> BaseRowFactory[Row]:
+    """What makes a `kind` of a row: of a named tuple its columns in order, else by name."""
+    make: RowMaker[Row] | None = getattr(kind, "_make", None)
+    fields: tuple[str, ...] = getattr(kind, "_fields", ())
+    if make is None:
+        return class_row(kind)
+
+    def factory(cursor: BaseCursor[Any, Any]) -> RowMaker[Row]:
+        found = tuple(column.name for column in cursor.description or ())
+        if found and found != fields:
+            raise TypeError(f"{kind.__name__} has the fields {fields}, and the query {found}")
+        return make
+
+    return factory

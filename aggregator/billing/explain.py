@@ -8,6 +8,7 @@ from uuid import UUID
 
 from aggregator.billing.database import NODE_LOST_AFTER, Database, rows_of
 from aggregator.billing.items import Item
+from aggregator.billing.scope import Scope
 from aggregator.store.queries import query
 
 _GET_ITEM = query("get_item")
@@ -54,10 +55,10 @@ class Explanation:
     segments: Sequence[Segment]
 
 
-async def explain(database: Database, bill_id: UUID) -> Explanation | None:
+async def explain(database: Database, bill_id: UUID, scope: Scope) -> Explanation | None:
     """How the item's fee came about; None: there is no such item."""
     async with database.reading() as connection:
-        asked = {"bill_id": bill_id, "lost_after": NODE_LOST_AFTER}
+        asked = {"bill_id": bill_id, "lost_after": NODE_LOST_AFTER, **scope.parameters()}
         items = await rows_of(connection, _GET_ITEM, asked, Item)
         if not items:
             return None

@@ -7,7 +7,9 @@ from decimal import Decimal
 from itertools import groupby
 
 from aggregator.billing.database import Connection, Database, rows_of
+from aggregator.billing.scope import Scope, seen_vcs
 from aggregator.errors import DatabaseError
+from aggregator.rating.ratio import parse
 from aggregator.rating.versions import Version, declared, next_minute
 from aggregator.store.queries import query
 
@@ -64,23 +66,20 @@ class _Row:
         )
 
 
-async def list_ratios(database: Database, *, is_scheduled: bool = False) -> Sequence[Declared]:
+async def list_ratios(
+    database: Database, scope: Scope, *, is_scheduled: bool = False
+) -> Sequence[Declared]:
     """The declared set, by key: what is in force at the next whole minute.
 
-    `is_scheduled`: also what begins later, by key and start.
+    `is_scheduled`: also what begins later, by key and start. Prices of a virtual cluster are
+    within a scope that knows of the cluster.
     """
     async with database.reading() as connection:
-        if not is_scheduled:
-            return await declared_ratios(connection)
-        now = await clock_of(connection)
-        versions = await live_versions(connection, now)
-        at = next_minute(now)
-        return [
-            _declared(key, version, now)
-            for key, each in versions.items()
-            for version in each
-            if version.ends_after(at)
-        ]
+        found = await (_scheduled if is_scheduled else declared_ratios)(connection)
+        if scope.is_everything:
+            return found
+        vcs = await seen_vcs(connection, scope)
+    return [each for each in found if _vc_of(each.key) in {None, *vcs}]
 
 
 async def declared_ratios(connection: Connection) -> Sequence[Declared]:
@@ -89,6 +88,23 @@ async def declared_ratios(connection: Connection) -> Sequence[Declared]:
     versions = await live_versions(connection, now)
     found = ((key, declared(each, now)) for key, each in versions.items())
     return [_declared(key, version, now) for key, version in found if version]
+
+
+async def _scheduled(connection: Connection) -> Sequence[Declared]:
+    now = await clock_of(connection)
+    versions = await live_versions(connection, now)
+    at = next_minute(now)
+    return [
+        _declared(key, version, now)
+        for key, each in versions.items()
+        for version in each
+        if version.ends_after(at)
+    ]
+
+
+def _vc_of(key: str) -> str | None:
+    meaning = parse(key)
+    return meaning.vc if meaning else None
 
 
 async def list_history(database: Database, key: str | None) -> Sequence[PastVersion]:

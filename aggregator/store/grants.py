@@ -102,6 +102,7 @@ TABLES: Final[Mapping[str, Rights]] = {
     "project_quota": {Role.API: _CLOSED},
     "currency_rate": {Role.API: (SELECT, INSERT, update("ends_on", "closed_at", "closed_by"))},
     "audit": {Role.API: (SELECT, INSERT)},
+    "token": {Role.API: (SELECT, INSERT, update("revoked_at", "revoked_by", "last_used_at"))},
     # Periods and what is booked after they were closed: appended only.
     "period": {Role.RATER: (SELECT,), Role.API: (SELECT, INSERT)},
     "adjustment": {
@@ -159,6 +160,7 @@ FUNCTIONS: Final[Mapping[str, Sequence[Role]]] = {
     "drop_usage_chunks": (Role.MAINTENANCE,),
     "forget_digests": (Role.MAINTENANCE,),
     "refuse_later_end": (),  # a trigger's
+    "in_scope": (Role.API,),
 }
 
 

@@ -9,12 +9,14 @@ from http import HTTPStatus
 from aiohttp import web
 from pydantic import TypeAdapter
 
-from aggregator.api.answer import answer_array, answer_json
+from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
 from aggregator.api.bills.shapes import (
+    BILL_COLUMNS,
     BILL_ITEMS,
     RATIO_FORM,
     RATIO_INFOS,
+    USAGE_COLUMNS,
     USAGE_ITEMS,
     USER_ITEMS,
     RatioInfo,
@@ -22,11 +24,15 @@ from aggregator.api.bills.shapes import (
     usage_item,
     user_item,
 )
-from aggregator.api.item_query import ITEM_QUERY
-from aggregator.api.parse import parse_body, parse_query
+from aggregator.api.csvtext import wants_csv
+from aggregator.api.item_query import ITEM_QUERY, next_link, parse_items
+from aggregator.api.lists import Form, answer_array, answer_list, csv_form, json_form
+from aggregator.api.parse import parse_body
 from aggregator.api.route import CALLER, DATABASE, Answer, Route
 from aggregator.billing.audit import Author
-from aggregator.billing.items import list_items, list_users
+from aggregator.billing.database import Listing
+from aggregator.billing.item_lists import list_items
+from aggregator.billing.items import Item, list_users
 from aggregator.billing.ratio_changes import delete_ratio, set_ratio
 from aggregator.billing.ratio_plan import Ratio
 from aggregator.billing.ratios import list_ratios
@@ -35,36 +41,46 @@ from aggregator.rating.money import number
 UNPRICED_HEADER = "X-Unpriced-Items"
 LIST_SECONDS = 600.0
 
+BILLS_JSON = json_form(bill_item, BILL_ITEMS)
+BILLS_CSV = csv_form(bill_item, BILL_COLUMNS, "bills.csv")
+USAGES_JSON = json_form(usage_item, USAGE_ITEMS)
+USAGES_CSV = csv_form(usage_item, USAGE_COLUMNS, "usages.csv")
+
 
 async def get_bills(request: web.Request) -> web.StreamResponse:
     """Usage and fee of every item that matches."""
-    which = parse_query(request, ITEM_QUERY).to_filter()
-    if which.matches_nothing:
-        return answer_json(request, b"[]", headers={UNPRICED_HEADER: "0"})
-    async with list_items(request.app[DATABASE], which) as listing:
-        headers = {UNPRICED_HEADER: str(listing.unpriced_items)}
-        return await answer_array(request, listing.rows, bill_item, BILL_ITEMS, headers=headers)
+    is_table = wants_csv(request)
+    return await _answer_items(request, BILLS_CSV if is_table else BILLS_JSON)
 
 
 async def get_usages(request: web.Request) -> web.StreamResponse:
     """Usage of every item that matches."""
-    which = parse_query(request, ITEM_QUERY).to_filter()
-    if which.matches_nothing:
-        return answer_json(request, b"[]", headers={UNPRICED_HEADER: "0"})
-    async with list_items(request.app[DATABASE], which) as listing:
-        headers = {UNPRICED_HEADER: str(listing.unpriced_items)}
-        return await answer_array(request, listing.rows, usage_item, USAGE_ITEMS, headers=headers)
+    is_table = wants_csv(request)
+    return await _answer_items(request, USAGES_CSV if is_table else USAGES_JSON)
+
+
+async def _answer_items(request: web.Request, form: Form[Item]) -> web.StreamResponse:
+    """The items that match, in that form."""
+    asked = parse_items(request)
+    if asked.matches_nothing:
+        return await answer_list(request, Listing[Item](), form, headers={UNPRICED_HEADER: "0"})
+    async with list_items(request.app[DATABASE], asked, request[CALLER].scope) as listing:
+        headers = {
+            UNPRICED_HEADER: str(listing.unpriced_items),
+            **next_link(request, listing.following),
+        }
+        return await answer_list(request, listing.rows, form, headers=headers)
 
 
 async def get_users(request: web.Request) -> web.StreamResponse:
     """Every user whose jobs were metered."""
-    async with list_users(request.app[DATABASE]) as users:
+    async with list_users(request.app[DATABASE], request[CALLER].scope) as users:
         return await answer_array(request, users, user_item, USER_ITEMS)
 
 
 async def get_ratios(request: web.Request) -> web.StreamResponse:
     """The declared ratios, as doubles."""
-    ratios = await list_ratios(request.app[DATABASE])
+    ratios = await list_ratios(request.app[DATABASE], request[CALLER].scope)
     shown = [RatioInfo(key=each.key, value=number(float(each.value))) for each in ratios]
     return answer_json(request, RATIO_INFOS.dump_json(shown))
 
@@ -96,6 +112,7 @@ ROUTES = (
         operation_id="Get Bill List",
         tag="Bills",
         summary="Usage and fee per job run, type, node, device model and quota",
+        role=Role.SCOPED,
         query=ITEM_QUERY,
         answers={
             HTTPStatus.OK: Answer(
@@ -115,6 +132,7 @@ ROUTES = (
         operation_id="Get Usage List",
         tag="Usages",
         summary="Usage per job run, type, node, device model and quota",
+        role=Role.SCOPED,
         query=ITEM_QUERY,
         answers={
             HTTPStatus.OK: Answer(
@@ -134,6 +152,7 @@ ROUTES = (
         operation_id="Get User List",
         tag="Users",
         summary="Users whose jobs were metered",
+        role=Role.SCOPED,
         answers={HTTPStatus.OK: Answer(description="Returns the user list", adapter=USER_ITEMS)},
         ignores_case=True,
         timeout_seconds=LIST_SECONDS,
@@ -145,6 +164,7 @@ ROUTES = (
         operation_id="Get Ratio List",
         tag="Ratios",
         summary="Ratios in force",
+        role=Role.SCOPED,
         answers={HTTPStatus.OK: Answer(description="Success", adapter=RATIO_INFOS)},
         ignores_case=True,
     ),

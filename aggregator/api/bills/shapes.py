@@ -1,6 +1,6 @@
 """What the Bill API reads and writes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated
 from uuid import UUID
 
@@ -84,6 +84,9 @@ class RatioForm:
     value: Annotated[RatioValue, Field(description="The ratio value, per unit and hour")]
 
 
+USAGE_COLUMNS = tuple(each.name for each in fields(UsageItem))
+BILL_COLUMNS = tuple(each.name for each in fields(BillItem))
+
 USAGE_ITEMS = TypeAdapter(list[UsageItem])
 BILL_ITEMS = TypeAdapter(list[BillItem])
 USER_ITEMS = TypeAdapter(list[UserItem])
@@ -94,7 +97,7 @@ RATIO_FORM = TypeAdapter(RatioForm)
 def usage_item(item: Item) -> UsageItem:
     """An item without its fee."""
     return UsageItem(
-        id=item.bill_id,
+        id=item.item_id,
         start_time=utc_text(item.started_at),
         end_time=utc_text(item.ended_at),
         job_id=item.job_id,
@@ -114,7 +117,7 @@ def usage_item(item: Item) -> UsageItem:
 def bill_item(item: Item) -> BillItem:
     """An item with its fee."""
     return BillItem(
-        id=item.bill_id,
+        id=item.item_id,
         start_time=utc_text(item.started_at),
         end_time=utc_text(item.ended_at),
         job_id=item.job_id,

@@ -8,6 +8,7 @@ from aiohttp import web
 from pydantic import Field, TypeAdapter
 
 from aggregator.api.answer import answer_json
+from aggregator.api.auth import Role
 from aggregator.api.parse import parse_query
 from aggregator.api.route import DATABASE, Answer, Route
 from aggregator.api.wire import Count, RatioText, UtcTime, optional_utc_text, utc_text, wire
@@ -86,6 +87,7 @@ ROUTES = (
         operation_id="listAudit",
         tag="Administration",
         summary="Who changed ratios, methods, quotas and currencies, when and why",
+        role=Role.VIEWER,
         query=AUDIT_QUERY,
         answers={HTTPStatus.OK: Answer(description="Newest first", adapter=AUDIT_LINES)},
         problems=(HTTPStatus.BAD_REQUEST,),

@@ -9,7 +9,8 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import Field, TypeAdapter
 
-from aggregator.api.answer import answer_array
+from aggregator.api.auth import Role
+from aggregator.api.lists import answer_array
 from aggregator.api.parse import parse_query
 from aggregator.api.problem import Problem, invalid
 from aggregator.api.route import DATABASE, Answer, Route
@@ -120,6 +121,7 @@ ROUTES = (
         summary="What became of all that a node has, hour by hour",
         description="Nodes account for their time some minutes late: until then the difference"
         " of an hour is not final.",
+        role=Role.VIEWER,
         query=CONSERVATION_QUERY,
         answers={
             HTTPStatus.OK: Answer(

@@ -132,6 +132,7 @@ ROUTES = (
         operation_id="listCurrencyRates",
         tag="Administration",
         summary="Rates from the base currency, by day",
+        role=Role.VIEWER,
         answers={
             HTTPStatus.OK: Answer(description="By currency, newest day first", adapter=RATE_LINES)
         },

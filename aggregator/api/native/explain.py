@@ -9,10 +9,11 @@ from aiohttp import web
 from pydantic import Field, PlainSerializer, TypeAdapter, WithJsonSchema
 
 from aggregator.api.answer import answer_json
+from aggregator.api.auth import Role
 from aggregator.api.native.item_shapes import UsageDetail, usage_detail
 from aggregator.api.parse import parse_query
 from aggregator.api.problem import Problem
-from aggregator.api.route import DATABASE, Answer, Route
+from aggregator.api.route import CALLER, DATABASE, Answer, Route
 from aggregator.api.wire import (
     Double,
     ExactNumber,
@@ -92,7 +93,7 @@ EXPLANATION = TypeAdapter(ExplanationShape)
 async def get_explanation(request: web.Request) -> web.StreamResponse:
     """How a fee came about."""
     asked = parse_query(request, EXPLAIN_QUERY)
-    found = await explain(request.app[DATABASE], asked.id)
+    found = await explain(request.app[DATABASE], asked.id, request[CALLER].scope)
     if found is None:
         raise Problem(HTTPStatus.NOT_FOUND, "there is no bill item with this id")
     return answer_json(request, EXPLANATION.dump_json(_shape(found)))
@@ -143,6 +144,7 @@ ROUTES = (
         operation_id="explainBill",
         tag="Administration",
         summary="How the fee of a bill item came about",
+        role=Role.SCOPED,
         query=EXPLAIN_QUERY,
         answers={
             HTTPStatus.OK: Answer(description="All that it is the sum of", adapter=EXPLANATION)

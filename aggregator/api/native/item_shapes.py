@@ -98,7 +98,7 @@ def node_line(node: Node) -> NodeLine:
 def usage_detail(item: Item) -> UsageDetail:
     """An item with all its quantities."""
     return UsageDetail(
-        id=item.bill_id,
+        id=item.item_id,
         start_time=utc_text(item.started_at),
         end_time=utc_text(item.ended_at),
         cluster=item.cluster,

@@ -155,6 +155,7 @@ ROUTES = (
         operation_id="listMethods",
         tag=_TAG,
         summary="What of each type's usage is billed",
+        role=Role.VIEWER,
         answers={HTTPStatus.OK: Answer(description="By type and start", adapter=METHOD_LINES)},
     ),
     Route(
@@ -182,6 +183,7 @@ ROUTES = (
         operation_id="listMethodHistory",
         tag=_TAG,
         summary="Every version of a type's method, or of all",
+        role=Role.VIEWER,
         query=TYPE_QUERY,
         answers={HTTPStatus.OK: Answer(description="Newest first", adapter=METHOD_VERSIONS)},
         problems=(HTTPStatus.BAD_REQUEST,),

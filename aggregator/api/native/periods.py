@@ -8,8 +8,9 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import Field, TypeAdapter
 
-from aggregator.api.answer import answer_array, answer_json
+from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
+from aggregator.api.lists import answer_array
 from aggregator.api.parse import parse_body, parse_query
 from aggregator.api.problem import Problem
 from aggregator.api.route import CALLER, DATABASE, Answer, Route
@@ -273,6 +274,7 @@ ROUTES = (
         operation_id="listPeriods",
         tag=_TAG,
         summary="Billing periods: calendar months in UTC, closed or open",
+        role=Role.VIEWER,
         answers={HTTPStatus.OK: Answer(description="The earliest first", adapter=PERIOD_LINES)},
     ),
     Route(
@@ -303,6 +305,7 @@ ROUTES = (
         operation_id="getPeriod",
         tag=_TAG,
         summary="A period and what it comes to",
+        role=Role.VIEWER,
         query=PERIOD_QUERY,
         path_parameters={"period": "A month like 2026-10"},
         answers={HTTPStatus.OK: Answer(description="The period", adapter=PERIOD_VIEW)},
@@ -316,6 +319,7 @@ ROUTES = (
         operation_id="listAdjustments",
         tag=_TAG,
         summary="What was booked for usage whose charges could not be edited",
+        role=Role.VIEWER,
         query=ADJUSTMENT_QUERY,
         answers={
             HTTPStatus.OK: Answer(description="By when they were booked", adapter=ADJUSTMENT_LINES)

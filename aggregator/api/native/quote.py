@@ -10,6 +10,7 @@ from aiohttp import web
 from pydantic import BeforeValidator, Field, TypeAdapter
 
 from aggregator.api.answer import answer_json
+from aggregator.api.auth import Role
 from aggregator.api.parse import parse_body
 from aggregator.api.problem import refused
 from aggregator.api.route import BASE_CURRENCY, DATABASE, Answer, Route
@@ -178,6 +179,7 @@ ROUTES = (
         operation_id="quote",
         tag="Administration",
         summary="What a job of given size and length would cost",
+        role=Role.VIEWER,
         description="By the rules of rating, at the prices of each part of its time; it is taken"
         " to use what it asks for.",
         body=QUOTE_FORM,

@@ -39,7 +39,9 @@ _BOUNDS = {"start": "startsAt", "end": "endsAt"}
 async def get_ratios(request: web.Request) -> web.StreamResponse:
     """The declared ratios to the last digit; what an import takes."""
     asked = parse_query(request, SCHEDULE_QUERY)
-    ratios = await list_ratios(request.app[DATABASE], is_scheduled=bool(asked.scheduled))
+    ratios = await list_ratios(
+        request.app[DATABASE], request[CALLER].scope, is_scheduled=bool(asked.scheduled)
+    )
     return answer_json(request, RATIO_LINES.dump_json([ratio_line(each) for each in ratios]))
 
 
@@ -144,6 +146,7 @@ ROUTES = (
         operation_id="listRatios",
         tag=_TAG,
         summary="Declared ratios, exactly",
+        role=Role.SCOPED,
         query=SCHEDULE_QUERY,
         answers={HTTPStatus.OK: Answer(description="By key and start", adapter=RATIO_LINES)},
         problems=(HTTPStatus.BAD_REQUEST,),
@@ -198,6 +201,7 @@ ROUTES = (
         operation_id="listRatioHistory",
         tag=_TAG,
         summary="Every version of a ratio, or of all",
+        role=Role.VIEWER,
         query=KEY_QUERY,
         answers={
             HTTPStatus.OK: Answer(
@@ -213,6 +217,7 @@ ROUTES = (
         operation_id="checkRatios",
         tag=_TAG,
         summary="Keys that price nothing, shadowed prices, usage without a price",
+        role=Role.VIEWER,
         answers={HTTPStatus.OK: Answer(description="Findings", adapter=RATIO_FINDINGS)},
     ),
 )

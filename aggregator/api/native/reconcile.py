@@ -8,6 +8,7 @@ from aiohttp import web
 from pydantic import Field, TypeAdapter
 
 from aggregator.api.answer import answer_json
+from aggregator.api.auth import Role
 from aggregator.api.parse import parse_query
 from aggregator.api.problem import refused
 from aggregator.api.route import DATABASE, USAGE_DAYS, Answer, Route
@@ -111,6 +112,7 @@ ROUTES = (
         operation_id="reconcile",
         tag="Administration",
         summary="Whether what was measured, charged and billed agrees",
+        role=Role.VIEWER,
         description="conservation: per node, type and hour all of the capacity became something."
         " usage: what was booked is the raw usage, while that is kept. bills: items are the sums"
         " of their bookings.",

@@ -7,8 +7,9 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import Field, TypeAdapter
 
-from aggregator.api.answer import answer_array, answer_json
+from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
+from aggregator.api.lists import answer_array
 from aggregator.api.parse import parse_body, parse_query
 from aggregator.api.problem import Problem
 from aggregator.api.route import CALLER, DATABASE, Answer, Route
@@ -196,6 +197,7 @@ ROUTES = (
         operation_id="previewRerate",
         tag=_TAG,
         summary="What re-rating would do, by job; nothing is changed",
+        role=Role.VIEWER,
         body=RERATE_RANGE,
         answers={
             HTTPStatus.OK: Answer(
@@ -226,6 +228,7 @@ ROUTES = (
         operation_id="listRerates",
         tag=_TAG,
         summary="Orders of re-rating, and how far each is",
+        role=Role.VIEWER,
         query=RERATE_QUERY,
         answers={HTTPStatus.OK: Answer(description="The newest first", adapter=RERATE_LINES)},
         problems=(HTTPStatus.BAD_REQUEST,),

@@ -7,7 +7,7 @@ FOLDER` only prepares the software.
 
 from aggregator.store.embedded.cluster import SERVICE_LOGIN
 from aggregator.store.embedded.errors import EmbeddedError, InUseError, StateLostError
-from aggregator.store.embedded.server import Server, ensure_server
+from aggregator.store.embedded.server import Server, ensure_server, running_url
 
 __all__ = [
     "SERVICE_LOGIN",
@@ -16,4 +16,5 @@ __all__ = [
     "Server",
     "StateLostError",
     "ensure_server",
+    "running_url",
 ]

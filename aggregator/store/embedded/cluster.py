@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 from aggregator.store.embedded.account import Account
 from aggregator.store.embedded.software import Software
@@ -55,6 +56,7 @@ class Postmaster:
 
     pid: int
     is_ready: bool
+    port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,15 @@ class Cluster:
         if not path.exists():
             self._write_password(path)
         return path.read_text(encoding="ascii").strip()
+
+    def url_of(self, database: str, port: int, *, is_service: bool = False) -> str:
+        """How the owner, or a service, connects to a database of the server. Not for logs."""
+        login = SERVICE_LOGIN if is_service else ROLE
+        password = self.service_password() if is_service else self.password()
+        host = str(self.socket_folder) if self.socket_folder else "127.0.0.1"
+        return f"postgresql://{login}:{quote(password, safe='')}@/{quote(database)}?" + urlencode(
+            {"host": host, "port": port}
+        )
 
     def create(self, software: Software) -> None:
         """Make the cluster unless it exists: whole or not at all."""
@@ -131,7 +142,9 @@ class Cluster:
         if not lines or not lines[0].strip().isdigit():
             return None
         return Postmaster(
-            pid=int(lines[0]), is_ready=len(lines) > 7 and lines[7].strip() == "ready"
+            pid=int(lines[0]),
+            is_ready=len(lines) > 7 and lines[7].strip() == "ready",
+            port=int(lines[3]) if len(lines) > 3 and lines[3].strip().isdigit() else 0,
         )
 
     def processes(self) -> list[int]:

@@ -20,14 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
-from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg import sql
 
 from aggregator.lifeline import ending_of, tied
 from aggregator.store.embedded.account import choose_account, plain_environment
-from aggregator.store.embedded.cluster import DATABASE, ROLE, SERVICE_LOGIN, Cluster
+from aggregator.store.embedded.cluster import DATABASE, SERVICE_LOGIN, Cluster
 from aggregator.store.embedded.errors import EmbeddedError, InUseError, StateLostError
 from aggregator.store.embedded.software import Software, choose
 
@@ -66,18 +65,11 @@ class Server:
 
     def url_of(self, database: str) -> str:
         """How its owner connects to any database of this server."""
-        return self._url(database, ROLE, self.cluster.password())
+        return self.cluster.url_of(database, self.port)
 
     def service_url_of(self, database: str) -> str:
         """How the services connect to any database of this server that is migrated for them."""
-        return self._url(database, SERVICE_LOGIN, self.cluster.service_password())
-
-    def _url(self, database: str, login: str, password: str) -> str:
-        folder = self.cluster.socket_folder
-        host = str(folder) if folder else "127.0.0.1"
-        return f"postgresql://{login}:{quote(password, safe='')}@/{quote(database)}?" + urlencode(
-            {"host": host, "port": self.port}
-        )
+        return self.cluster.url_of(database, self.port, is_service=True)
 
     def check_place(self) -> None:
         """See that our lock still is the one that others meet.
@@ -231,6 +223,30 @@ def ensure_server(
         server.stop()
         raise
     return server
+
+
+def running_url(state_dir: Path) -> str | None:
+    """How to reach the server that another process runs in `state_dir`; None if none does.
+
+    Raises:
+        EmbeddedError: only root and the database's account may look.
+    """
+    folder = state_dir.resolve() / "postgres"
+    data = folder / "data"
+    try:
+        account = choose_account(data_owner=data.stat().st_uid)
+        cluster = Cluster(folder=folder, account=account)
+        postmaster = cluster.postmaster()
+        if postmaster is None or postmaster.pid not in cluster.processes():
+            return None
+        return cluster.url_of(DATABASE, postmaster.port)
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise EmbeddedError(
+            f"the database in {state_dir} is open to root and to its own account only: "
+            "call this with sudo"
+        ) from error
 
 
 def _software_dirs(state_dir: Path) -> Sequence[Path]:

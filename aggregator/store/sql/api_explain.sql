@@ -3,10 +3,10 @@
 -- name: get_item
 -- One bill item, as list_items shows it.
 SELECT
-    bill.bill_id, bill.started_at, bill.ended_at, bill.cluster, bill.node,
-    bill.job_id, bill.job_name, bill.user_id, bill.username,
-    bill.vc, bill.project, bill.namespace, bill.kind,
-    bill.type, bill.model, bill.quota,
+    bill.bill_id, bill.cluster, bill.node, bill.job_id, bill.job_name, bill.user_id,
+    bill.username, bill.vc, bill.project, bill.namespace, bill.kind, bill.type, bill.model,
+    bill.quota, bill.started_at, bill.ended_at, bill.started_at AS placed_at,
+    NULL::timestamptz AS hour,
     bill.allocated, bill.used, bill.effective, bill.billed, bill.unpriced,
     bill.length_ms, bill.observed_ms, bill.amount,
     ratio.value AS price, bill.is_mixed,
@@ -17,7 +17,9 @@ SELECT
         LIMIT 1
     ), false) AS is_running
 FROM bill LEFT JOIN ratio USING (ratio_id)
-WHERE bill.bill_id = %(bill_id)s;
+WHERE bill.bill_id = %(bill_id)s
+    AND in_scope(bill.user_id, bill.vc, bill.project,
+                 %(scope_user_id)s, %(scope_vc)s, %(scope_project)s);
 
 -- name: list_segments
 -- All that an item is the sum of, by hour and ratio version: charges and adjustments. An

@@ -11,76 +11,111 @@ SELECT
     set_config('lock_timeout', %(lock_ms)s::text, true),
     set_config('idle_in_transaction_session_timeout', %(idle_ms)s::text, true);
 
--- name: list_items
--- In the order of the Bill API. A job runs while any of its runs lives on a node that is
--- not lost; that is looked up for each row that is given (LIMIT keeps the planner from
--- gathering all live runs first). price is that of the only version so far.
-SELECT
-    bill.bill_id, bill.started_at, bill.ended_at, bill.cluster, bill.node,
-    bill.job_id, bill.job_name, bill.user_id, bill.username,
-    bill.vc, bill.project, bill.namespace, bill.kind,
-    bill.type, bill.model, bill.quota,
-    bill.allocated, bill.used, bill.effective, bill.billed, bill.unpriced,
-    bill.length_ms, bill.observed_ms, bill.amount,
-    ratio.value AS price, bill.is_mixed,
-    coalesce((
-        SELECT true FROM run JOIN node USING (node_id)
-        WHERE run.cluster = bill.cluster AND run.job_id = bill.job_id
-            AND run.settled_at IS NULL AND node.last_seen_at > now() - %(lost_after)s::interval
-        LIMIT 1
-    ), false) AS is_running
-FROM bill LEFT JOIN ratio USING (ratio_id)
-WHERE (%(user_id)s::uuid IS NULL OR bill.user_id = %(user_id)s)
-    AND (%(type)s::text IS NULL OR bill.type = %(type)s)
-    AND (%(job_id)s::text IS NULL OR bill.job_id = %(job_id)s)
-    AND (%(job)s::text IS NULL OR bill.job_id = %(job)s OR bill.job_name = %(job)s)
-    AND (%(vc)s::text IS NULL OR bill.vc = %(vc)s)
-    AND (%(node)s::text IS NULL OR bill.node = %(node)s)
-    AND (%(is_running)s::boolean IS NULL OR %(is_running)s = EXISTS (
-        SELECT FROM run JOIN node USING (node_id)
-        WHERE run.cluster = bill.cluster AND run.job_id = bill.job_id
-            AND run.settled_at IS NULL AND node.last_seen_at > now() - %(lost_after)s::interval
-    ))
-ORDER BY bill.started_at DESC, bill.job_id, bill.type, bill.bill_id;
+-- fragment: item_names
+bill.bill_id, bill.cluster, bill.node, bill.job_id, bill.job_name, bill.user_id, bill.username,
+    bill.vc, bill.project, bill.namespace, bill.kind, bill.type, bill.model, bill.quota
 
--- name: count_unpriced_items
--- Of what list_items gives for the same parameters.
-SELECT count(*)
-FROM bill
-WHERE bill.is_unpriced
-    AND (%(user_id)s::uuid IS NULL OR bill.user_id = %(user_id)s)
-    AND (%(type)s::text IS NULL OR bill.type = %(type)s)
+-- fragment: items_owned
+-- What is the same for all items of a job, within what the caller may see.
+(%(user_id)s::uuid IS NULL OR bill.user_id = %(user_id)s)
     AND (%(job_id)s::text IS NULL OR bill.job_id = %(job_id)s)
-    AND (%(job)s::text IS NULL OR bill.job_id = %(job)s OR bill.job_name = %(job)s)
     AND (%(vc)s::text IS NULL OR bill.vc = %(vc)s)
+    AND in_scope(bill.user_id, bill.vc, bill.project,
+                 %(scope_user_id)s, %(scope_vc)s, %(scope_project)s)
+
+-- fragment: items_asked
+<<items_owned>>
+    AND (%(type)s::text IS NULL OR bill.type = %(type)s)
+    AND (%(job)s::text IS NULL OR bill.job_id = %(job)s OR bill.job_name = %(job)s)
     AND (%(node)s::text IS NULL OR bill.node = %(node)s)
-    AND (%(is_running)s::boolean IS NULL OR %(is_running)s = EXISTS (
-        SELECT FROM run JOIN node USING (node_id)
+
+-- fragment: live_runs
+-- Those of the item's job, on nodes that are not lost.
+FROM run JOIN node USING (node_id)
         WHERE run.cluster = bill.cluster AND run.job_id = bill.job_id
             AND run.settled_at IS NULL AND node.last_seen_at > now() - %(lost_after)s::interval
-    ));
 
--- name: list_items_within
--- What items come to in the hours that a range touches, as of its end: of an item that counts
--- there, what counts there. A version of which nothing is left (it was taken back) is none.
--- A job runs as of an hour that is over if some usage of it reaches the end of that hour.
-WITH bounds AS MATERIALIZED (
+-- fragment: bounds
+-- The whole hours that a range touches.
+bounds AS MATERIALIZED (
     SELECT
         coalesce(date_trunc('hour', %(starts_at)s::timestamptz, 'UTC'), '-infinity') AS starts_at,
         coalesce(date_trunc('hour', %(ends_at)s::timestamptz + INTERVAL '1 hour'
                             - INTERVAL '1 microsecond', 'UTC'), 'infinity') AS ends_at
-),
+)
+
+-- fragment: part
+-- What counts in the range, of the meters that can be asked for; by hours, if so asked.
 part AS MATERIALIZED (
-    SELECT bill_id, ratio_id, min(started_at) AS started_at, max(ended_at) AS ended_at,
+    SELECT bill_id, CASE WHEN %(is_hourly)s::boolean THEN hour END AS hour, ratio_id,
+           min(started_at) AS started_at, max(ended_at) AS ended_at,
            sum(allocated) AS allocated, sum(used) AS used, sum(effective) AS effective,
            sum(billed) AS billed, sum(length_ms) AS length_ms,
            sum(observed_ms) AS observed_ms, sum(amount) AS amount
     FROM booking
     WHERE hour >= (SELECT starts_at FROM bounds) AND hour < (SELECT ends_at FROM bounds)
-    GROUP BY bill_id, ratio_id
-),
+        AND (num_nulls(%(user_id)s::uuid, %(job_id)s::text, %(vc)s::text,
+                       %(scope_user_id)s::uuid, %(scope_vc)s::text, %(scope_project)s::text) = 6
+             OR meter_id IN (
+                 SELECT meter.meter_id FROM meter JOIN bill USING (bill_id)
+                 WHERE <<items_owned>>))
+    GROUP BY 1, 2, 3
+)
+
+-- fragment: running
+-- A job runs as of an hour that is over if some usage of it reaches the end of that hour.
+running AS MATERIALIZED (
+    SELECT DISTINCT bill.cluster, bill.job_id
+    FROM part JOIN bill USING (bill_id)
+    WHERE part.ended_at = (SELECT ends_at FROM bounds)
+)
+
+-- fragment: live
+LATERAL (
+    SELECT CASE
+        WHEN (SELECT ends_at FROM bounds) <= now() THEN EXISTS (
+            SELECT FROM running
+            WHERE running.cluster = bill.cluster AND running.job_id = bill.job_id
+        )
+        ELSE EXISTS (SELECT <<live_runs>>) END AS is_running
+) AS live
+
+-- name: list_items
+-- In the order of the Bill API. A job runs while any of its runs lives on a node that is
+-- not lost; that is looked up for each row that is given (LIMIT keeps the planner from
+-- gathering all live runs first). price is that of the only version so far. placed_at is by
+-- what it is ordered, and where the next page begins.
+SELECT
+    <<item_names>>,
+    bill.started_at, bill.ended_at, bill.started_at AS placed_at, NULL::timestamptz AS hour,
+    bill.allocated, bill.used, bill.effective, bill.billed, bill.unpriced,
+    bill.length_ms, bill.observed_ms, bill.amount, ratio.value AS price, bill.is_mixed,
+    coalesce((SELECT true <<live_runs>> LIMIT 1), false) AS is_running
+FROM bill LEFT JOIN ratio USING (ratio_id)
+WHERE <<items_asked>>
+    AND (%(is_running)s::boolean IS NULL OR %(is_running)s = EXISTS (SELECT <<live_runs>>))
+    AND (%(after_at)s::timestamptz IS NULL
+         OR bill.started_at <= %(after_at)s AND (
+             bill.started_at < %(after_at)s
+             OR (bill.job_id, bill.type, bill.bill_id)
+                 > (%(after_job)s::text, %(after_type)s::text, %(after_bill)s::uuid)))
+ORDER BY bill.started_at DESC, bill.job_id, bill.type, bill.bill_id
+LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint;
+
+-- name: count_unpriced_items
+-- Of what list_items gives for the same parameters, on all its pages.
+SELECT count(*)
+FROM bill
+WHERE bill.is_unpriced AND <<items_asked>>
+    AND (%(is_running)s::boolean IS NULL OR %(is_running)s = EXISTS (SELECT <<live_runs>>));
+
+-- name: list_items_within
+-- What items come to in the hours that a range touches, as of its end: of an item that counts
+-- there, what counts there. A version of which nothing is left (it was taken back) is none.
+WITH <<bounds>>,
+<<part>>,
 item AS MATERIALIZED (
-    SELECT bill_id, min(started_at) AS started_at, max(ended_at) AS ended_at,
+    SELECT bill_id, hour, min(started_at) AS started_at, max(ended_at) AS ended_at,
            sum(allocated) AS allocated, sum(used) AS used, sum(effective) AS effective,
            sum(billed) AS billed,
            coalesce(sum(billed) FILTER (WHERE ratio_id = 0), 0) AS unpriced,
@@ -89,18 +124,12 @@ item AS MATERIALIZED (
            min(ratio_id) FILTER (WHERE length_ms <> 0) AS ratio_id,
            count(*) FILTER (WHERE length_ms <> 0) > 1 AS is_mixed
     FROM part
-    GROUP BY bill_id
+    GROUP BY bill_id, hour
 ),
-running AS MATERIALIZED (
-    SELECT DISTINCT bill.cluster, bill.job_id
-    FROM item JOIN bill USING (bill_id)
-    WHERE item.ended_at = (SELECT ends_at FROM bounds)
-)
+<<running>>
 SELECT
-    bill.bill_id, item.started_at, item.ended_at, bill.cluster, bill.node,
-    bill.job_id, bill.job_name, bill.user_id, bill.username,
-    bill.vc, bill.project, bill.namespace, bill.kind,
-    bill.type, bill.model, bill.quota,
+    <<item_names>>,
+    item.started_at, item.ended_at, item.started_at AS placed_at, item.hour,
     item.allocated, item.used, item.effective, item.billed, item.unpriced,
     item.length_ms, item.observed_ms, item.amount,
     CASE WHEN NOT item.is_mixed THEN ratio.value END AS price, item.is_mixed,
@@ -108,82 +137,58 @@ SELECT
 FROM item
 JOIN bill USING (bill_id)
 LEFT JOIN ratio ON ratio.ratio_id = item.ratio_id
-CROSS JOIN LATERAL (
-    SELECT CASE
-        WHEN (SELECT ends_at FROM bounds) <= now() THEN EXISTS (
-            SELECT FROM running
-            WHERE running.cluster = bill.cluster AND running.job_id = bill.job_id
-        )
-        ELSE EXISTS (
-            SELECT FROM run JOIN node USING (node_id)
-            WHERE run.cluster = bill.cluster AND run.job_id = bill.job_id
-                AND run.settled_at IS NULL
-                AND node.last_seen_at > now() - %(lost_after)s::interval
-        ) END AS is_running
-) AS live
-WHERE (%(user_id)s::uuid IS NULL OR bill.user_id = %(user_id)s)
-    AND (%(type)s::text IS NULL OR bill.type = %(type)s)
-    AND (%(job_id)s::text IS NULL OR bill.job_id = %(job_id)s)
-    AND (%(job)s::text IS NULL OR bill.job_id = %(job)s OR bill.job_name = %(job)s)
-    AND (%(vc)s::text IS NULL OR bill.vc = %(vc)s)
-    AND (%(node)s::text IS NULL OR bill.node = %(node)s)
+CROSS JOIN <<live>>
+WHERE <<items_asked>>
     AND (%(is_running)s::boolean IS NULL OR live.is_running = %(is_running)s)
-ORDER BY item.started_at DESC, bill.job_id, bill.type, bill.bill_id;
+    AND (%(after_at)s::timestamptz IS NULL
+         OR item.started_at < %(after_at)s
+         OR item.started_at = %(after_at)s AND (bill.job_id, bill.type, bill.bill_id)
+             > (%(after_job)s::text, %(after_type)s::text, %(after_bill)s::uuid))
+ORDER BY item.started_at DESC, bill.job_id, bill.type, bill.bill_id
+LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint;
 
 -- name: count_unpriced_items_within
--- Of what list_items_within gives for the same parameters.
-WITH bounds AS MATERIALIZED (
-    SELECT
-        coalesce(date_trunc('hour', %(starts_at)s::timestamptz, 'UTC'), '-infinity') AS starts_at,
-        coalesce(date_trunc('hour', %(ends_at)s::timestamptz + INTERVAL '1 hour'
-                            - INTERVAL '1 microsecond', 'UTC'), 'infinity') AS ends_at
-),
-running AS MATERIALIZED (
-    SELECT DISTINCT bill.cluster, bill.job_id
-    FROM booking JOIN bill USING (bill_id)
-    WHERE %(is_running)s::boolean IS NOT NULL
-        AND booking.hour = (SELECT ends_at FROM bounds) - INTERVAL '1 hour'
-        AND booking.ended_at = (SELECT ends_at FROM bounds)
-)
+-- Of what list_items_within gives for the same parameters, on all its pages.
+WITH <<bounds>>,
+<<part>>,
+<<running>>
 SELECT count(*)
-FROM (
-    SELECT bill_id
-    FROM booking
-    WHERE ratio_id = 0
-        AND hour >= (SELECT starts_at FROM bounds) AND hour < (SELECT ends_at FROM bounds)
-    GROUP BY bill_id
-    HAVING sum(billed) > 0
-) AS item
+FROM part
 JOIN bill USING (bill_id)
-WHERE (%(user_id)s::uuid IS NULL OR bill.user_id = %(user_id)s)
-    AND (%(type)s::text IS NULL OR bill.type = %(type)s)
-    AND (%(job_id)s::text IS NULL OR bill.job_id = %(job_id)s)
-    AND (%(job)s::text IS NULL OR bill.job_id = %(job)s OR bill.job_name = %(job)s)
-    AND (%(vc)s::text IS NULL OR bill.vc = %(vc)s)
-    AND (%(node)s::text IS NULL OR bill.node = %(node)s)
-    AND (%(is_running)s::boolean IS NULL OR %(is_running)s = CASE
-        WHEN (SELECT ends_at FROM bounds) <= now() THEN EXISTS (
-            SELECT FROM running
-            WHERE running.cluster = bill.cluster AND running.job_id = bill.job_id
-        )
-        ELSE EXISTS (
-            SELECT FROM run JOIN node USING (node_id)
-            WHERE run.cluster = bill.cluster AND run.job_id = bill.job_id
-                AND run.settled_at IS NULL
-                AND node.last_seen_at > now() - %(lost_after)s::interval
-        ) END);
+CROSS JOIN <<live>>
+WHERE part.ratio_id = 0 AND part.billed > 0
+    AND <<items_asked>>
+    AND (%(is_running)s::boolean IS NULL OR live.is_running = %(is_running)s);
 
 -- name: list_users
-SELECT user_id, username FROM billing_user ORDER BY username, user_id;
+-- Those whom anything within the scope belongs to.
+SELECT user_id, username
+FROM billing_user
+WHERE num_nulls(%(scope_user_id)s::uuid, %(scope_vc)s::text, %(scope_project)s::text) = 3
+    OR user_id IN (
+        SELECT run.user_id FROM run
+        WHERE in_scope(run.user_id, run.vc, run.project,
+                       %(scope_user_id)s, %(scope_vc)s, %(scope_project)s))
+ORDER BY username, user_id;
 
 -- name: list_nodes
+-- Those on which anything within the scope ever ran, with its live jobs.
 SELECT
     node.name, node.cluster, node.address, node.agent_version,
     node.cpu_m, node.mem_kib, node.cpu_model, node.devices,
     node.first_seen_at, node.last_seen_at,
     node.last_seen_at > now() - %(lost_after)s::interval AS is_alive,
     count(DISTINCT (run.cluster, run.job_id)) FILTER (WHERE run.run_id IS NOT NULL) AS live_jobs
-FROM node LEFT JOIN run ON run.node_id = node.node_id AND run.settled_at IS NULL
+FROM node
+LEFT JOIN run ON run.node_id = node.node_id AND run.settled_at IS NULL
+    AND in_scope(run.user_id, run.vc, run.project,
+                 %(scope_user_id)s, %(scope_vc)s, %(scope_project)s)
+WHERE num_nulls(%(scope_user_id)s::uuid, %(scope_vc)s::text, %(scope_project)s::text) = 3
+    OR EXISTS (
+        SELECT FROM run AS own
+        WHERE own.node_id = node.node_id
+            AND in_scope(own.user_id, own.vc, own.project,
+                         %(scope_user_id)s, %(scope_vc)s, %(scope_project)s))
 GROUP BY node.node_id
 ORDER BY node.name;
 

@@ -38,20 +38,31 @@ class Rows:
             silent,
         )
 
-    def run(self, job_id: str, *, node_id: int | None = None, is_live: bool = False) -> int:
+    def run(
+        self,
+        job_id: str,
+        *,
+        node_id: int | None = None,
+        is_live: bool = False,
+        user_id: UUID = NO_USER,
+        vc: str = "vc1",
+        project: str = "p1",
+    ) -> int:
         """A run of a job of cluster c1, rated to its end unless it lives; its number."""
         ended_at = None if is_live else NOON + timedelta(hours=1)
         return self._number(
             """
             INSERT INTO run (node_id, run_key, provider, cluster, job_id, job_name, user_id,
                 vc, project, namespace, kind, started_at, ended_at, settled_at)
-            VALUES (%s, %s, 'files', 'c1', %s, 'name', %s, 'vc1', '', '', 'job', %s, %s, %s)
+            VALUES (%s, %s, 'files', 'c1', %s, 'name', %s, %s, %s, '', 'job', %s, %s, %s)
             RETURNING run_id
             """,
             node_id or self.node(),
             str(uuid4()),
             job_id,
-            NO_USER,
+            user_id,
+            vc,
+            project,
             NOON,
             ended_at,
             ended_at,
@@ -70,6 +81,7 @@ class Rows:
         type_: str = "cpu",
         model: str | None = None,
         vc: str = "vc1",
+        project: str = "p1",
         node: str = "10.0.0.7",
         job_name: str = "name",
         user_id: UUID = NO_USER,
@@ -83,15 +95,17 @@ class Rows:
     ) -> UUID:
         """An item with a run of its own; its id."""
         bill_id = uuid4()
-        run_id = self.run(job_id, is_live=is_live, node_id=node_id)
+        run_id = self.run(
+            job_id, is_live=is_live, node_id=node_id, user_id=user_id, vc=vc, project=project
+        )
         self.connection.execute(
             """
-            INSERT INTO bill VALUES (%s, %s, 'c1', %s, %s, %s, %s, %s, %s, 'p1', 'ns1', 'job',
+            INSERT INTO bill VALUES (%s, %s, 'c1', %s, %s, %s, %s, %s, %s, %s, 'ns1', 'job',
                 %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             """,
             (
                 bill_id, run_id, node, job_id, job_name, user_id, username, vc,
-                type_, model, quota, started_at, ended_at or started_at,
+                project, type_, model, quota, started_at, ended_at or started_at,
                 billed, billed // 2, billed, billed, unpriced, length_ms, observed_ms,
                 amount, ratio_id, is_mixed,
             ),

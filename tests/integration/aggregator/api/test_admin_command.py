@@ -500,3 +500,23 @@ async def test_colours_are_for_terminals_alone(api: Api, rows: Rows) -> None:
         shown = await on_terminal(api, "bills", "--output", form)
         assert shown.out.isprintable() or "\x1b" not in shown.out
     assert "\x1b" not in (await nodemeter(api, "bills")).out
+
+
+async def test_a_token_is_made_shown_once_used_and_revoked(api: Api, pool: Pool) -> None:
+    """By command, from making it to its end."""
+    made = await run("--url", url(api), "tokens", "create", "grafana", "--vc", "vc1")
+    assert (made.status, made.out[:10]) == (0, "nodemeter_"), made.err
+    assert "not shown again" in made.err
+    async with served(pool, HttpSettings(open_to=())) as closed:
+        done = await run("--url", url(closed), "bills", NODEMETER_TOKEN=made.out.strip())
+        assert done.status == 0, done.err
+    listed = (await nodemeter(api, "tokens", "list")).out
+    assert "grafana" in listed
+    assert made.out.strip() not in listed
+    gone = await nodemeter(api, "tokens", "revoke", "grafana", "--yes", "--output", "json")
+    assert [each["state"] for each in gone.json] == ["revoked"]
+    again = await run("--url", url(api), "tokens", "revoke", "grafana")
+    assert (again.status, again.out) == (1, "")
+    assert "cannot stand beside" in await refused(
+        api, "tokens", "create", "a", "--vc", "v", "--project", "p"
+    )

@@ -15,6 +15,7 @@ from aggregator.api.problem import Problem
 from aggregator.settings import HttpSettings
 from aggregator.store.pool import Pool
 from tests.integration.aggregator.api.client import Api, served
+from tests.integration.aggregator.api.waiting import until_waiting
 from tests.integration.aggregator.rows import Rows
 
 PUBLIC = ("/healthz", "/readyz", "/openapi.json", "/docs", "/docs/start.js", "/")
@@ -152,14 +153,15 @@ async def test_an_expectation_is_met_or_ignored(api: Api) -> None:
 
 
 async def test_every_answer_carries_the_same_protection(api: Api) -> None:
-    """Whatever its status."""
+    """Whatever its status; only a list that has a tag may be kept, by its client alone."""
     for path in ("/api/Bills", "/nowhere", "/api/Bills?userId=x", "/healthz"):
         headers = (await api.get(path)).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Content-Security-Policy"].startswith("default-src 'none'")
         assert headers["X-Frame-Options"] == "DENY"
         assert headers["Referrer-Policy"] == "no-referrer"
-        assert headers["Cache-Control"] == "no-store"
+        is_list = path == "/api/Bills"
+        assert headers["Cache-Control"] == ("private, no-cache" if is_list else "no-store")
         assert headers["Server"] == "nodemeter"
         assert "Access-Control-Allow-Origin" not in headers
 
@@ -238,18 +240,6 @@ async def test_a_client_that_leaves_gives_its_connection_back(
     await until_waiting(rows, 0)
     rows.connection.execute("ROLLBACK")
     assert (await api.get("/api/Bills")).status == 200
-
-
-async def until_waiting(rows: Rows, count: int) -> None:
-    """Return when that many sessions of this database wait for a lock."""
-    waiting = """SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock'"""
-    for _ in range(1000):
-        rows.connection.execute("SELECT pg_stat_clear_snapshot()")
-        if rows.connection.execute(waiting).fetchone() == (count,):
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"never were {count} sessions waiting")
 
 
 async def test_a_list_that_breaks_off_does_not_look_whole(
@@ -366,3 +356,47 @@ async def test_what_nobody_foresaw_says_nothing_but_the_id(
             assert "secret" not in answer.text
     logged = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [vars(record)["action"] for record in logged] == ["request_failed"] * 2
+
+
+PAGE = "https://billing.example"
+
+
+async def test_no_web_page_of_another_origin_may_ask_by_default(api: Api) -> None:
+    """The browser is told nothing that would let it."""
+    asking = {"Origin": PAGE, "Access-Control-Request-Method": "GET"}
+    for method in ("GET", "OPTIONS"):
+        answer = await api.ask(method, "/api/Bills", headers=asking)
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+async def test_pages_of_the_origins_named_may_ask(pool: Pool) -> None:
+    """With a token, which they may send; pages of other origins still may not."""
+    settings = HttpSettings(open_to=(), cors_origins=(PAGE,))
+    async with served(pool, settings) as api:
+        asking = {"Origin": PAGE, "Access-Control-Request-Method": "GET"}
+        permission = await api.ask("OPTIONS", "/api/Bills", headers=asking)
+        assert permission.status == 204
+        assert "Authorization" in permission.headers["Access-Control-Allow-Headers"]
+        refused = await api.ask("GET", "/api/Bills", headers={"Origin": PAGE})
+        assert refused.status == 401
+        for answer in (permission, refused):
+            assert answer.headers["Access-Control-Allow-Origin"] == PAGE
+            assert answer.headers["Vary"] == "Origin"
+        other = await api.ask("GET", "/api/Bills", headers={"Origin": "https://evil.example"})
+        assert "Access-Control-Allow-Origin" not in other.headers
+        assert other.headers["Vary"] == "Origin"
+
+
+async def test_a_query_that_takes_too_long_is_503_with_what_to_do(pool: Pool, rows: Rows) -> None:
+    """The database is well: nothing is logged as an outage."""
+    async with served(pool, HttpSettings(statement_seconds=1)) as api:
+        rows.connection.execute(
+            "CREATE OR REPLACE FUNCTION in_scope(user_id uuid, vc text, project text,"
+            " scope_user_id uuid, scope_vc text, scope_project text)"
+            " RETURNS boolean LANGUAGE sql AS 'SELECT pg_sleep(100) IS NULL'"
+        )
+        rows.bill()
+        answer = await api.get("/api/Bills")
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+        assert "statement_seconds" in answer.json()["detail"]

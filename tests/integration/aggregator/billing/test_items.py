@@ -8,7 +8,9 @@ import psycopg
 import pytest
 
 from aggregator.billing.database import CHUNK_ROWS, Database
-from aggregator.billing.items import Item, ItemFilter, list_items, list_nodes, list_users
+from aggregator.billing.item_lists import ItemFilter, ItemsAsked, list_items
+from aggregator.billing.items import Item, list_nodes, list_users
+from aggregator.billing.scope import EVERYTHING
 from aggregator.errors import DatabaseError
 from aggregator.rating.price import EXACT
 from aggregator.store.pool import Pool
@@ -20,7 +22,7 @@ HOUR_MS = 3_600_000
 async def items(database: Database, **which: object) -> list[Item]:
     """All items that match, in order."""
     found: list[Item] = []
-    async with list_items(database, ItemFilter(**which)) as listing:  # type: ignore[arg-type]
+    async with list_items(database, ItemsAsked(which=ItemFilter(**which)), EVERYTHING) as listing:  # type: ignore[arg-type]
         while chunk := await listing.rows.chunk():
             found += chunk
     return found
@@ -109,7 +111,7 @@ async def test_unpriced_items_are_counted_by_the_same_filter(
     rows.bill("b", billed=5, unpriced=1, type_="mem", is_mixed=True)
     rows.bill("c", billed=5)
     for which, count in ((ItemFilter(), 2), (ItemFilter(type="mem"), 1)):
-        async with list_items(database, which) as listing:
+        async with list_items(database, ItemsAsked(which=which), EVERYTHING) as listing:
             assert listing.unpriced_items == count
 
 
@@ -126,7 +128,7 @@ async def test_a_long_list_comes_in_chunks(database: Database, rows: Rows) -> No
         """,
         (CHUNK_ROWS,),
     )
-    async with list_items(database, ItemFilter()) as listing:
+    async with list_items(database, ItemsAsked(), EVERYTHING) as listing:
         sizes = [len(await listing.rows.chunk()) for _ in range(3)]
     assert sizes == [CHUNK_ROWS, 1, 0]
 
@@ -158,7 +160,7 @@ async def test_users_come_by_name(database: Database, rows: Rows) -> None:
     rows.user(None, UUID(int=1))
     rows.user("bob", UUID(int=2))
     rows.user("alice", UUID(int=3))
-    async with list_users(database) as listing:
+    async with list_users(database, EVERYTHING) as listing:
         assert [user.username for user in await listing.chunk()] == ["alice", "bob", None]
 
 
@@ -169,7 +171,10 @@ async def test_nodes_say_whether_they_live_and_what_runs(database: Database, row
     rows.run("job-1", node_id=node_id, is_live=True)
     rows.run("job-1", node_id=node_id, is_live=True)
     rows.run("job-2", node_id=node_id)
-    nodes = [(n.name, n.is_alive, n.live_jobs, n.mem_units) for n in await list_nodes(database)]
+    nodes = [
+        (n.name, n.is_alive, n.live_jobs, n.mem_units)
+        for n in await list_nodes(database, EVERYTHING)
+    ]
     assert nodes == [("a", True, 1, 16384), ("b", False, 0, 16384)]
 
 
@@ -183,7 +188,7 @@ async def test_a_database_that_is_gone_is_one_error(
     )
 
     async def list_and_kill() -> None:
-        async with list_items(database, ItemFilter()) as listing:
+        async with list_items(database, ItemsAsked(), EVERYTHING) as listing:
             rows.connection.execute(kill)
             await listing.rows.chunk()
 
@@ -191,7 +196,7 @@ async def test_a_database_that_is_gone_is_one_error(
         await list_and_kill()
     await pool.close()
     with pytest.raises(DatabaseError):
-        await list_nodes(database)
+        await list_nodes(database, EVERYTHING)
 
 
 async def test_a_snapshot_changes_nothing(database: Database) -> None:

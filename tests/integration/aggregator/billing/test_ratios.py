@@ -20,6 +20,7 @@ from aggregator.billing.ratio_changes import (
 )
 from aggregator.billing.ratio_plan import Difference, RangeError, Ratio
 from aggregator.billing.ratios import list_history, list_ratios
+from aggregator.billing.scope import EVERYTHING
 from aggregator.errors import DatabaseError
 from aggregator.model import PRICE_LOCK
 from aggregator.rating.versions import next_minute
@@ -48,7 +49,7 @@ def clock(rows: Rows) -> datetime:
 
 
 async def declared(database: Database) -> dict[str, str]:
-    return {each.key: str(each.value) for each in await list_ratios(database)}
+    return {each.key: str(each.value) for each in await list_ratios(database, EVERYTHING)}
 
 
 async def test_a_first_value_holds_from_the_current_minute(database: Database, rows: Rows) -> None:
@@ -58,7 +59,7 @@ async def test_a_first_value_holds_from_the_current_minute(database: Database, r
     assert said(done) == ("add", None, 10)
     assert done.effective_at is not None
     assert before.replace(second=0, microsecond=0) <= done.effective_at <= clock(rows)
-    (shown,) = await list_ratios(database)
+    (shown,) = await list_ratios(database, EVERYTHING)
     assert (shown.key, shown.value) == ("cpu", Decimal(10))
     assert shown.starts_at is None
 
@@ -73,7 +74,7 @@ async def test_a_new_value_holds_from_the_next_minute_and_shows_at_once(
     assert said(done) == ("change", 10, 20)
     assert done.effective_at is not None
     assert next_minute(before) <= done.effective_at <= next_minute(clock(rows))
-    (shown,) = await list_ratios(database)
+    (shown,) = await list_ratios(database, EVERYTHING)
     assert shown.value == 20
     assert shown.starts_at == done.effective_at or clock(rows) >= done.effective_at
     new, old = await list_history(database, "cpu")
@@ -256,9 +257,9 @@ async def test_too_many_requests_at_once_are_turned_away(
     async with database.reading(), database.reading(), database.reading():
         monkeypatch.setattr("aggregator.billing.database._WAIT_SECONDS", 0.05)
         with pytest.raises(DatabaseError, match="at once"):
-            await list_ratios(database)
+            await list_ratios(database, EVERYTHING)
         monkeypatch.undo()
-    assert await list_ratios(database) == []
+    assert await list_ratios(database, EVERYTHING) == []
 
 
 async def test_every_change_is_audited_with_it(database: Database) -> None:
@@ -309,7 +310,7 @@ async def test_a_list_with_a_schedule_is_declared_at_once(database: Database, ro
         ("change", 1, 2),
         ("change", 2, 0),
     ]
-    shown = await list_ratios(database, is_scheduled=True)
+    shown = await list_ratios(database, EVERYTHING, is_scheduled=True)
     assert [(int(each.value), each.starts_at, each.ends_at) for each in shown] == [
         (1, None, start),
         (2, start, start + DAY),

@@ -74,6 +74,7 @@ MATRIX: Final[dict[str, dict[Role, str]]] = {
         INGEST: "insert select update(acked_through connected_at epoch hello machine_id seizures)"
     },
     "stream_gap": {INGEST: "insert select"},
+    "token": {API: "insert select update(last_used_at revoked_at revoked_by)"},
     "usage": {
         INGEST: "insert select(ended_at ingest_group_id meter_id started_at)",
         RATER: "select",
@@ -86,6 +87,7 @@ CALLABLE: Final[dict[str, Sequence[Role]]] = {
     "add_chunks": [MAINTENANCE],
     "drop_usage_chunks": [MAINTENANCE],
     "forget_digests": [MAINTENANCE],
+    "in_scope": [API],
     "refuse_later_end": [],
 }
 

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from aggregator.api.auth import Role, authenticate
+from aggregator.api.auth import Role, caller_without_token
 from aggregator.api.problem import Problem
 from aggregator.settings import HttpSettings
 
@@ -27,7 +27,7 @@ OPEN = HttpSettings(
 def test_a_caller_from_an_open_network_has_its_role(remote: str, name: str) -> None:
     """An IPv4 address is the same when it comes mapped into IPv6."""
     request = make_mocked_request("GET", "/").clone(remote=remote)
-    caller = authenticate(request, OPEN)
+    caller = caller_without_token(request, OPEN)
     assert (caller.name, caller.role) == (name, Role.VIEWER)
 
 
@@ -38,18 +38,18 @@ def test_a_caller_from_anywhere_else_is_nobody(remote: str) -> None:
     """Also one whose address is unknown."""
     request = make_mocked_request("GET", "/").clone(remote=remote)
     with pytest.raises(Problem, match="may not ask without a token"):
-        authenticate(request, OPEN)
+        caller_without_token(request, OPEN)
 
 
 @pytest.mark.parametrize("host", ["billing.example", "10.0.0.9:80"])
 def test_off_the_machine_any_name_is_ours(host: str) -> None:
     """Only loopback is guarded by the name asked for."""
     request = make_mocked_request("GET", "/", headers={"Host": host}).clone(remote="10.0.0.5")
-    assert authenticate(request, OPEN).role is Role.VIEWER
+    assert caller_without_token(request, OPEN).role is Role.VIEWER
 
 
 def test_a_request_without_a_name_is_taken_at_its_address() -> None:
     """HTTP/1.0 has no Host."""
     request = make_mocked_request("GET", "/").clone(remote="127.0.0.1")
     assert "Host" not in request.headers
-    assert authenticate(request, OPEN).name == "viewer@127.0.0.1"
+    assert caller_without_token(request, OPEN).name == "viewer@127.0.0.1"

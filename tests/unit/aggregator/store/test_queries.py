@@ -11,6 +11,14 @@ def test_a_file_is_split_at_its_headers() -> None:
     assert list(parse(text)) == [("get_x", "SELECT 1;"), ("list_y", "-- Why.\nSELECT 2;")]
 
 
+def test_what_queries_share_is_written_once() -> None:
+    """A fragment is no query; one that is missing is an error."""
+    text = "-- fragment: ours\nx = 1\n-- name: get_x\nSELECT WHERE <<ours>> AND y;\n"
+    assert list(parse(text)) == [("get_x", "SELECT WHERE x = 1 AND y;")]
+    with pytest.raises(KeyError):
+        list(parse("-- name: get_x\nSELECT <<theirs>>;"))
+
+
 def test_a_query_is_bytes_that_psycopg_takes_as_they_are() -> None:
     """No string is ever made into a query."""
     assert isinstance(query("copy_usage"), bytes)

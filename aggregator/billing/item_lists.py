@@ -1,0 +1,208 @@
+"""Which items are listed: by filters, within a scope, clipped to a range, page by page.
+
+A range is of whole hours, since charges are; what it clips is made of bookings, never of raw
+usage, and shown as of its end. Pages follow each other by what was last shown, so that
+nothing is shown twice or left out while new items come.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from aggregator.billing.database import (
+    NODE_LOST_AFTER,
+    Connection,
+    Database,
+    Listing,
+    Parameters,
+    listing_of,
+    rows_of,
+)
+from aggregator.billing.items import Item
+from aggregator.billing.scope import EVERYTHING, Scope
+from aggregator.store.queries import Query, query
+
+_COUNT_UNPRICED_ITEMS = query("count_unpriced_items")
+_COUNT_UNPRICED_ITEMS_WITHIN = query("count_unpriced_items_within")
+_LIST_ITEMS = query("list_items")
+_LIST_ITEMS_WITHIN = query("list_items_within")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemFilter:
+    """Which items; None is any."""
+
+    user_id: UUID | None = None
+    type: str | None = None
+    job_id: str | None = None
+    job: str | None = None
+    """By id or by name."""
+    vc: str | None = None
+    node: str | None = None
+    is_running: bool | None = None
+
+    def parameters(self) -> Parameters:
+        """The parameters of the queries that list and count items."""
+        return {
+            "user_id": self.user_id,
+            "type": self.type,
+            "job_id": self.job_id,
+            "job": self.job,
+            "vc": self.vc,
+            "node": self.node,
+            "is_running": self.is_running,
+            "lost_after": NODE_LOST_AFTER,
+        }
+
+    @property
+    def matches_nothing(self) -> bool:
+        """Whether no item can match, whatever the database holds."""
+        texts = (self.type, self.job_id, self.job, self.vc, self.node)
+        return any(text is not None and not storable(text) for text in texts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """A part of time: the hours that [start, end) touches; None is no end.
+
+    `is_hourly`: each of the hours by itself.
+    """
+
+    start: datetime | None = None
+    end: datetime | None = None
+    is_hourly: bool = False
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing is clipped."""
+        return self == Clip()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing can lie within."""
+        return self.start is not None and self.end is not None and self.end <= self.start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """The place of an item in the order of lists."""
+
+    at: datetime
+    job_id: str
+    type: str
+    bill_id: UUID
+
+    @classmethod
+    def of(cls, item: Item) -> "Position":
+        """Where an item stands."""
+        return cls(at=item.placed_at, job_id=item.job_id, type=item.type, bill_id=item.bill_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A part of a list: what comes after a place, at most `limit`; None is all."""
+
+    limit: int | None = None
+    after: Position | None = None
+
+    def parameters(self) -> Parameters:
+        """The parameters of the queries that list items."""
+        after = self.after
+        return {
+            "limit": self.limit,
+            "offset": 0,
+            "after_at": after and after.at,
+            "after_job": after and after.job_id,
+            "after_type": after and after.type,
+            "after_bill": after and after.bill_id,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemsAsked:
+    """A question for items."""
+
+    which: ItemFilter = ItemFilter()
+    clip: Clip = Clip()
+    page: Page = Page()
+
+    @property
+    def statement(self) -> Query:
+        """The query that answers it."""
+        return _LIST_ITEMS if self.clip.is_everything else _LIST_ITEMS_WITHIN
+
+    @property
+    def matches_nothing(self) -> bool:
+        """Whether no item can match, whatever the database holds."""
+        return self.clip.is_empty or self.which.matches_nothing
+
+    def parameters(self, scope: Scope) -> Parameters:
+        """The parameters of whatever query answers it."""
+        return {
+            **self.which.parameters(),
+            **self.page.parameters(),
+            **scope.parameters(),
+            "starts_at": self.clip.start,
+            "ends_at": self.clip.end,
+            "is_hourly": self.clip.is_hourly,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemListing:
+    """Items in the order of the Bill API.
+
+    `unpriced_items`: how many of them lack a price, on all pages. `following`: where the next
+    page begins; None: there is none.
+    """
+
+    unpriced_items: int
+    rows: Listing[Item]
+    following: Position | None
+
+
+@asynccontextmanager
+async def list_items(
+    database: Database, asked: ItemsAsked, scope: Scope
+) -> AsyncGenerator[ItemListing]:
+    """Open the list of items that match; all that is said of it is of one snapshot."""
+    parameters = asked.parameters(scope)
+    async with database.reading() as connection:
+        unpriced = await _count_unpriced(connection, asked, parameters)
+        following = await _following(connection, asked, parameters)
+        async with listing_of(connection, asked.statement, parameters, Item) as rows:
+            yield ItemListing(unpriced_items=unpriced, rows=rows, following=following)
+
+
+async def count_unpriced_items(database: Database) -> int:
+    """How many items have usage without a price."""
+    asked = ItemsAsked()
+    async with database.reading() as connection:
+        return await _count_unpriced(connection, asked, asked.parameters(EVERYTHING))
+
+
+def storable(text: str) -> bool:
+    """Whether PostgreSQL could hold the text: no NUL, no lone surrogate."""
+    return "\x00" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+async def _following(
+    connection: Connection, asked: ItemsAsked, parameters: Parameters
+) -> Position | None:
+    """The last place of the page, if there is anything after it."""
+    if asked.page.limit is None:
+        return None
+    ends = {**parameters, "offset": asked.page.limit - 1, "limit": 2}
+    rows = await rows_of(connection, asked.statement, ends, Item)
+    return Position.of(rows[0]) if len(rows) == 2 else None
+
+
+async def _count_unpriced(connection: Connection, asked: ItemsAsked, parameters: Parameters) -> int:
+    is_whole = asked.clip.is_everything
+    statement = _COUNT_UNPRICED_ITEMS if is_whole else _COUNT_UNPRICED_ITEMS_WITHIN
+    # A plan for these very values: one for any values could use no index.
+    cursor = await connection.execute(statement, parameters, prepare=False)
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
