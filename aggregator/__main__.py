@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         ("check-config", "say whether the configuration is valid, and end"),
     ):
         _add_common(commands.add_parser(name, help=words, description=words), default=None)
-    _add_common(add_ca(commands), default=None)
+    add_ca(commands, lambda each: _add_common(each, default=None))
     token = commands.add_parser("token", help=token_command.WORDS, description=token_command.WORDS)
     _add_common(token_command.add_create(token), default=None)
     return parser

@@ -28,8 +28,9 @@ _ENROLL_PORT: Final = 50_052
 
 def add_ca(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> argparse.ArgumentParser:
-    """Add `ca` to the commands."""
+    add_common: Callable[[argparse.ArgumentParser], None],
+) -> None:
+    """Add `ca` to the commands, each of its actions with the options that all commands have."""
     words = "certify nodes: init, issue, revoke, list, server"
     parser = commands.add_parser("ca", help=words, description=words)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -37,9 +38,9 @@ def add_ca(
     _add_issue(actions.add_parser("issue", help="let a node enrol: print a one-time token"))
     _add_revoke(actions.add_parser("revoke", help="take back what a node has, at once"))
     _add_list(actions.add_parser("list", help="show what was issued"))
-    server = actions.add_parser("server", help="make the aggregator's own certificate anew")
-    _add_names(server)
-    return parser
+    _add_names(actions.add_parser("server", help="make the aggregator's own certificate anew"))
+    for each in (parser, *actions.choices.values()):
+        add_common(each)
 
 
 def run_ca(settings: Settings, options: argparse.Namespace) -> None:
