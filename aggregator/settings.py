@@ -83,6 +83,10 @@ class HttpSettings(Section):
     """How long a query of one request may take in the database."""
     cors_origins: Origins = ()
     """Web pages of these origins may ask, like https://billing.example; by default none."""
+    tls_cert: MaybePath = None
+    """The certificate for HTTPS; None: plain HTTP."""
+    tls_key: MaybePath = None
+    """Its key; None: it is in the certificate's file."""
 
 
 class GrpcSettings(Section):

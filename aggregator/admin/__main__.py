@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,7 +32,7 @@ from aggregator.admin.errors import AdminError
 from aggregator.admin.output import Format, note, print_line
 from aggregator.admin.session import Session, examples
 
-_ANYWHERE = ("--url", "--token", "--output")
+_ANYWHERE = ("--url", "--token", "--ca-file", "--output")
 
 app = typer.Typer(
     name="nodemeter",
@@ -81,6 +82,12 @@ def root(
     token: Annotated[
         str | None, typer.Option(envvar="NODEMETER_TOKEN", help="Who you are, where it is asked")
     ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="NODEMETER_CA_FILE", help="Whose certificates are trusted with https (PEM)"
+        ),
+    ] = None,
     output: Annotated[Format, typer.Option(help="How to print")] = Format.TABLE,
     _version: Annotated[
         bool,
@@ -89,7 +96,7 @@ def root(
 ) -> None:
     """Prices, bills and usage of GPU, NPU, CPU and memory, for administrators."""
     address = url or default_url(config_files(os.environ))
-    context.obj = Session(client=Client(url=address, token=token), output=output)
+    context.obj = Session(client=Client(url=address, token=token, ca_file=ca_file), output=output)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -35,6 +35,6 @@ def default_url(files: Sequence[Path]) -> str:
             continue
         host, port = http.get("host", "127.0.0.1"), http.get("port", 8080)
         if isinstance(host, str) and isinstance(port, int):
-            host = _ANY.get(host, host)
-            return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            host, scheme = _ANY.get(host, host), "https" if http.get("tls_cert") else "http"
+            return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     return DEFAULT_URL

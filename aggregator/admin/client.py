@@ -12,11 +12,13 @@ from email.message import Message
 from http import HTTPStatus
 from http.client import BadStatusLine, HTTPException
 from ipaddress import ip_address
+from pathlib import Path
 from typing import IO, TypeAlias
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import (
     HTTPRedirectHandler,
+    HTTPSHandler,
     OpenerDirector,
     ProxyHandler,
     Request,
@@ -66,15 +68,21 @@ class _NoRedirects(HTTPRedirectHandler):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """An aggregator at a base URL, asked as whoever the token says."""
+    """An aggregator at a base URL, asked as whoever the token says.
+
+    `ca_file` says whose certificates are trusted; None: those of the system.
+    """
 
     url: str
     token: str | None = None
+    ca_file: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no base URL."""
         if not _is_base_url(self.url):
             raise UsageError(f"{self.url!r} is no URL like http://127.0.0.1:8080")
+        if self.ca_file is not None and not self.ca_file.is_file():
+            raise UsageError(f"--ca-file: there is no file {self.ca_file}")
 
     def get(self, path: str, **parameters: str | None) -> Answer:
         """What is there."""
@@ -107,7 +115,7 @@ class Client:
             self.url.rstrip("/") + path + query, data=data, method=method, headers=self._headers()
         )
         try:
-            with _opener(self.url).open(request, timeout=timeout) as response:
+            with _opener(self.url, self.ca_file).open(request, timeout=timeout) as response:
                 return Answer(body=_decoded(response.read(), self.url), headers=response.headers)
         except HTTPError as error:
             with error:
@@ -160,10 +168,17 @@ def _is_base_url(url: str) -> bool:
         return False
 
 
-def _opener(url: str) -> OpenerDirector:
+def _opener(url: str, ca_file: Path | None) -> OpenerDirector:
     """A proxy of the environment is never asked for this machine."""
     own = [ProxyHandler({})] if _is_this_machine(urlsplit(url).hostname or "") else []
-    return build_opener(_NoRedirects, *own)
+    return build_opener(_NoRedirects, HTTPSHandler(context=_trust(ca_file)), *own)
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise UsageError(f"--ca-file: {ca_file} holds no certificates") from error
 
 
 def _is_this_machine(host: str) -> bool:
@@ -197,6 +212,8 @@ def _reason(error: str | BaseException) -> str:
             return "no such host"
         case TimeoutError():
             return "no answer in time"
+        case ssl.SSLCertVerificationError():
+            return f"TLS: {error.verify_message}; --ca-file names whose certificates are trusted"
         case ssl.SSLError():
             return f"TLS: {error.reason}"
         case OSError():

@@ -12,6 +12,7 @@ from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
+from aggregator.api.tls import server_context
 from aggregator.settings import HttpSettings
 
 _PATIENCE_SECONDS: Final = 20
@@ -39,11 +40,21 @@ async def listen(
     max_connections: int,
     patience_seconds: float = _PATIENCE_SECONDS,
 ) -> asyncio.Server:
-    """Accept from now on; the caller closes the server. Raises OSError."""
+    """Accept from now on; the caller closes the server.
+
+    Raises `OSError`, or `NodemeterError` where HTTPS has no certificate.
+    """
     assert runner.server is not None
     door = _Door(runner.server, max_connections, patience_seconds)
     loop = asyncio.get_running_loop()
-    return await loop.create_server(door.accept, settings.host, settings.port)
+    where = (settings.host, settings.port)
+    if settings.tls_cert is None:
+        return await loop.create_server(door.accept, *where)
+    context = server_context(settings.tls_cert, settings.tls_key or settings.tls_cert)
+    patience = patience_seconds  # for the handshake as for a request
+    return await loop.create_server(
+        door.accept, *where, ssl=context, ssl_handshake_timeout=patience
+    )
 
 
 class _Door:
