@@ -44,6 +44,7 @@ _WORDS: Final = (
     ("signature failure", "its certificate is of another authority (wrong CA)"),
     ("WRONG_VERSION_NUMBER", "it speaks plain text, which is not taken here"),
     ("HTTP_REQUEST", "it speaks plain text, which is not taken here"),
+    ("BAD_PACKET_LENGTH", _HUNG_UP),  # an alert in the clear, as OpenSSL's clients send it
     ("ALERT_UNKNOWN_CA", "it does not trust our authority (its CA is another)"),
     ("ALERT_CERTIFICATE_EXPIRED", "it finds that our certificate has expired"),
     ("ALERT_BAD_CERTIFICATE", "it does not take our certificate: is it called by its names?"),

@@ -17,6 +17,7 @@ from agent.clock import SystemTime
 from agent.errors import AgentError
 
 _SECONDS = 5.0
+_HANG_UPS = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 _REFUSED = "the aggregator refuses our certificate"
 _PLAIN = (
     'the aggregator speaks plain text there, and we TLS: set [tls] mode = "mutual" in its '
@@ -51,6 +52,8 @@ def diagnose(host: str, port: int, context: ssl.SSLContext, name: str) -> str | 
         ):
             if not secure.recv(1):  # a refusal comes when all is done; else its settings do
                 raise HungUpError("the aggregator hung up after the handshake")
+    except _HANG_UPS as error:
+        raise HungUpError("the aggregator hung up within the handshake") from error
     except ssl.SSLCertVerificationError as error:
         return _about_server(error, host, name)
     except ssl.SSLError as error:

@@ -33,13 +33,9 @@ class Service:
     environ: Mapping[str, str]
     log: Path
 
-    def logged(self, action: str, words: str, since: int = 0) -> str:
+    def logged(self, action: str, words: str) -> str:
         """The line of the log with these words; waits for it."""
-        return until(lambda: self._find(action, words, since), self.log.read_text)
-
-    def size(self) -> int:
-        """How long the log is."""
-        return len(self.log.read_text())
+        return until(lambda: self._find(action, words), self.log.read_text)
 
     def ca(self, *words: str) -> str:
         """What `nodemeter-aggregator ca` prints."""
@@ -53,8 +49,8 @@ class Service:
         )
         return done.stdout
 
-    def _find(self, action: str, words: str, since: int) -> str | None:
-        lines = self.log.read_text()[since:].splitlines()
+    def _find(self, action: str, words: str) -> str | None:
+        lines = self.log.read_text().splitlines()
         found = [line for line in lines if f"action={action}" in line and words in line]
         return found[-1] if found else None
 
