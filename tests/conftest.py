@@ -22,7 +22,7 @@ from aggregator.store.embedded import SERVICE_LOGIN, Server, ensure_server
 from aggregator.store.embedded.place import state_dir_of
 from aggregator.store.migrate import migrate
 
-# A shell that starts us in the background, or nohup, lets us ignore these, and so all that we start.
+# A shell that starts us in the background, or nohup, lets us and all that we start ignore these.
 for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:
         _usual = signal.default_int_handler if _number is signal.SIGINT else signal.SIG_DFL
