@@ -22,14 +22,21 @@ def write(rows: Sequence[Mapping[str, Json]]) -> str:
 def read(text: str, name: str) -> Iterable[Entry]:
     """The lines of a text; UsageError where it is no such table."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line = 1  # where a row begins: a quoted field may hold line breaks
     try:
         header = [title.strip() for title in next(reader, ())]
         _check_header(header, name)
+        line = reader.line_num + 1
         for row in reader:
             if row:
-                yield _entry(header, row, f"{name}, line {reader.line_num}")
+                yield _entry(header, row, f"{name}, line {line}")
+            line = reader.line_num + 1
     except csv.Error as error:
-        raise UsageError(f"{name}, line {reader.line_num}: {error}") from error
+        raise UsageError(f"{name}, line {line}: {_words(error)}") from error
+
+
+def _words(error: csv.Error) -> str:
+    return str(error).replace("unexpected end of data", "a quotation mark is opened and not closed")
 
 
 def _check_header(header: Sequence[str], name: str) -> None:

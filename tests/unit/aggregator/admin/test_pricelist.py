@@ -125,7 +125,9 @@ gpu:
         ("key,value,per\ncpu,1,GiB-hour\n", "p.csv, line 2, column per: 'cpu' is priced per core"),
         ("key,value,per\ncpu,1,hour\n", "p.csv, line 2, column per: 'hour' is none of core-hour"),
         ("key,value,per\nx,1,core-hour\n", "p.csv, line 2, column per: 'x' is the key of no"),
-        ('key,value\n"cpu,1\n', "p.csv, line 2: unexpected end of data"),
+        ('key,value\n"cpu,1\n', "p.csv, line 2: a quotation mark is opened and not closed"),
+        ('key,value\ncpu,1\n"mem,1\ngpu,1\nnpu,1\n', "p.csv, line 3: a quotation mark"),
+        ('key,value\n"a\nb",1\n', "p.csv, line 2, column key: must not hold control"),
         ("key,value,from\ncpu,1,soon\n", "p.csv, line 2, column from: 'soon' is no whole minute"),
         (
             "key,value,from\ncpu,1,2026-12-01T12:00:30Z\n",
