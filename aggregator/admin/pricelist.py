@@ -7,7 +7,7 @@ of a list with a fault is used.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby, pairwise
@@ -34,12 +34,16 @@ _READERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """A price per API unit-hour over [start, end); None: as soon as may be, without end."""
+    """A price per API unit-hour over [start, end); None: as soon as may be, without end.
+
+    `entry` is where it was read.
+    """
 
     key: str
     value: Decimal
     start: datetime | None = None
     end: datetime | None = None
+    entry: Entry | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_ranged(self) -> bool:
@@ -91,7 +95,13 @@ def _price(entry: Entry) -> Price:
         value = to_value(entry.key, entry.fields.get("value", ""), entry.fields.get("per"))
     except PriceWordsError as error:
         raise entry.fault(error.column, str(error)) from error
-    price = Price(key=entry.key, value=value, start=_time(entry, "from"), end=_time(entry, "to"))
+    price = Price(
+        key=entry.key,
+        value=value,
+        start=_time(entry, "from"),
+        end=_time(entry, "to"),
+        entry=entry,
+    )
     if price.start and price.end and price.end <= price.start:
         raise entry.fault("to", "must be after `from`")
     return price

@@ -1,5 +1,6 @@
 """`nodemeter ratios export|import`: all prices at once, as a file."""
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import typer
 
 from aggregator.admin import pricelist
 from aggregator.admin.client import Client, Json, Record, records
-from aggregator.admin.errors import AdminError
+from aggregator.admin.errors import AdminError, UsageError
 from aggregator.admin.files import text_of, write_text
 from aggregator.admin.output import Format, note
 from aggregator.admin.pricelist import Price
@@ -23,6 +24,10 @@ from aggregator.rating.money import plain
 
 app = typer.Typer()
 
+_RANGED_FAULT = re.compile(
+    r"scheduled\[(?P<place>[0-9]+)\]\.(?P<bound>startsAt|endsAt): (?P<why>.*)"
+)
+_COLUMNS = {"startsAt": "from", "endsAt": "to"}
 _KINDS = {Format.CSV: Kind.CSV, Format.JSON: Kind.JSON}
 
 KindOption = Annotated[
@@ -126,17 +131,29 @@ def _import(
     client: Client, form: _Form, *, is_dry_run: bool, state: str | None = None
 ) -> tuple[list[Record], str | None]:
     """The differences, and the state of the prices that they start from."""
+    ranged = [each for each in form.prices if each.is_ranged]
     body = {
         "ratios": {each.key: plain(each.value) for each in form.prices if not each.is_ranged},
-        "scheduled": [_ranged(each) for each in form.prices if each.is_ranged],
+        "scheduled": [_ranged(each) for each in ranged],
         "replacesAll": form.replaces_all,
         "isRetroactive": form.is_retroactive,
         "isDryRun": is_dry_run,
         "ifMatch": state,
         "reason": form.reason,
     }
-    answer = client.post(f"{BASE}/import", body)
+    try:
+        answer = client.post(f"{BASE}/import", body)
+    except UsageError as error:
+        raise _placed(error, ranged) from error
     return records(answer.body), answer.headers.get("ETag")
+
+
+def _placed(error: UsageError, ranged: Sequence[Price]) -> UsageError:
+    """A refusal of one of the ranges, with the line and column that it was read from."""
+    found = _RANGED_FAULT.fullmatch(str(error))
+    place = int(found["place"]) if found else len(ranged)
+    entry = ranged[place].entry if place < len(ranged) else None
+    return entry.fault(_COLUMNS[found["bound"]], found["why"]) if found and entry else error
 
 
 def _ranged(price: Price) -> Record:

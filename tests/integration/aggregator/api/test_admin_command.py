@@ -264,6 +264,20 @@ async def test_a_faulty_list_changes_nothing(api: Api, tmp_path: Path) -> None:
     assert (await api.get("/api/Ratios")).json() == []
 
 
+async def test_a_range_that_is_refused_is_named_by_its_line(api: Api, tmp_path: Path) -> None:
+    """Also where only the aggregator can know what is in the way."""
+    await nodemeter(api, "ratios", "set", "npu", "3", "--from", "2999-01-01T00:00:00Z")
+    file = tmp_path / "prices.csv"
+    file.write_text("key,value,from,to\nmem,1,,\ncpu,1,2998-01-01T00:00Z,\n")
+    file.write_text(file.read_text() + "npu,1,2998-01-01T00:00Z,2999-01-02T00:00Z\n")
+    message = await refused(api, "ratios", "import", str(file))
+    assert f"{file}, line 4, column to: overlaps the value 3 that is declared from" in message
+    file.write_text('npu:\n- {value: 1, from: "2020-01-01T00:00Z"}\n')
+    message = await refused(api, "ratios", "import", str(file), "--format", "yaml")
+    assert f"{file}, line 2, column 20 (from): must be in the future" in message
+    assert (await api.get("/api/Ratios")).json() == []
+
+
 async def test_bills_are_shown_and_filtered(api: Api, rows: Rows) -> None:
     """JSON is the API's own answer; a user is named or numbered."""
     rows.user("alice", ALICE)
