@@ -8,6 +8,7 @@ from aggregator.admin.client import record
 from aggregator.admin.errors import UsageError
 from aggregator.admin.output import Column, Format, show
 from aggregator.admin.session import Reason, examples, session_of
+from aggregator.admin.times import sent
 
 app = typer.Typer(
     help="Methods: what of a usage is billed - effective, request or usage.", no_args_is_help=True
@@ -75,7 +76,7 @@ def set_method(
     What has been used keeps the method of its time.
     """
     session = session_of(context)
-    body = {"type": type_, "method": method, "startsAt": start, "reason": reason}
+    body = {"type": type_, "method": method, "startsAt": sent(start), "reason": reason}
     try:
         effect = record(session.client.post(_PATH, body).body)
     except UsageError as error:

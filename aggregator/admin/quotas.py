@@ -9,6 +9,7 @@ from aggregator.admin.errors import AdminError, UsageError
 from aggregator.admin.output import Column, note, printable, show
 from aggregator.admin.quantities import api_units
 from aggregator.admin.session import Reason, Yes, confirmed, examples, session_of
+from aggregator.admin.times import sent
 
 app = typer.Typer(help="Quotas: what is reserved for projects.", no_args_is_help=True)
 
@@ -90,8 +91,8 @@ def set_quota(
         "project": project,
         "type": type_,
         "quantity": api_units(type_, quantity, "the quantity"),
-        "startsAt": start,
-        "endsAt": end,
+        "startsAt": sent(start),
+        "endsAt": sent(end),
         "isNew": new,
         "reason": reason,
     }
@@ -144,7 +145,7 @@ def show_reserved(
 ) -> None:
     """Show quota x hours over a range, whether it was used or not."""
     session = session_of(context)
-    parameters = {"from": start, "to": end, "project": project}
+    parameters = {"from": sent(start), "to": sent(end), "project": project}
     rows = session.client.get_list(f"{_PATH}/reserved", **parameters)
     show(rows, _RESERVED, session.output)
     if not rows:

@@ -11,6 +11,7 @@ from aggregator.admin.output import Column, Format, note, print_line, show
 from aggregator.admin.prices import PriceWordsError, to_value
 from aggregator.admin.quantities import api_units
 from aggregator.admin.session import examples, session_of
+from aggregator.admin.times import sent
 from aggregator.rating.money import plain
 
 app = typer.Typer()
@@ -69,7 +70,7 @@ def quote(
     if not resources:
         raise UsageError("say what the job needs: --gpu, --npu, --cpu, --mem or --storage")
     session = session_of(context)
-    body = {"resources": resources, "hours": _hours(hours), "vc": vc, "startsAt": at}
+    body = {"resources": resources, "hours": _hours(hours), "vc": vc, "startsAt": sent(at)}
     try:
         found = record(session.client.post("/api/admin/v1/quote", body).body)
     except UsageError as error:

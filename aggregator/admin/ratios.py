@@ -21,6 +21,7 @@ from aggregator.admin.ratio_rows import (
     unpriced_row,
 )
 from aggregator.admin.session import Reason, Yes, confirmed, examples, session_of
+from aggregator.admin.times import sent
 from aggregator.rating.money import plain
 from aggregator.rating.price import PER
 from aggregator.rating.ratio import parse, why_nothing, why_unstorable
@@ -114,8 +115,8 @@ def set_ratio(
         "key": key,
         "value": plain(price),
         "reason": reason,
-        "startsAt": start,
-        "endsAt": end,
+        "startsAt": sent(start),
+        "endsAt": sent(end),
         "isRetroactive": retroactive,
     }
     try:

@@ -27,6 +27,14 @@ def wire_text(instant: datetime) -> str:
     return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%M:00Z}"
 
 
+def sent(text: str | None) -> str | None:
+    """A whole minute as the API takes it; what is none as it is: the API says what is wrong."""
+    try:
+        return wire_text(minute(text)) if text else text
+    except TimeWordsError:
+        return text
+
+
 def day(text: str) -> date:
     """A day."""
     try:

@@ -115,6 +115,20 @@ async def test_a_price_can_be_scheduled(api: Api) -> None:
     assert (version["startsAt"], version["createdBy"]) == (start, "admin@127.0.0.1")
 
 
+async def test_a_minute_may_be_said_without_its_seconds(api: Api) -> None:
+    """By every command alike, as in a list; one that is no whole minute is refused as before."""
+    times = ("--from", "2999-01-01T02:00+02:00", "--to", "2999-01-02T00:00Z")
+    shown = (await nodemeter(api, "ratios", "set", "gpu", "3", *times)).out
+    assert "2999-01-01T00:00:00Z   2999-01-02T00:00:00Z" in shown
+    await nodemeter(api, "quotas", "set", "vision", "cpu", "4", *times, "--new")
+    await nodemeter(api, "quotas", "reserved", *times)
+    await nodemeter(api, "methods", "set", "cpu", "usage", *times[:2])
+    quote = await nodemeter(api, "quote", "--gpu", "1", "--hours", "1", "--at", times[1])
+    assert "2999-01-01T00:00:00Z   2999-01-01T01:00:00Z" in quote.out
+    message = await refused(api, "ratios", "set", "gpu", "3", "--from", "2999-01-01T00:00:30Z")
+    assert "--from must be a whole minute like" in message
+
+
 async def test_a_wrong_price_is_a_wrong_call(api: Api) -> None:
     """Status 2, and words that say what is wrong."""
     for words, message in (
