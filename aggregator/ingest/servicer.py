@@ -15,6 +15,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from aggregator.ca.identity import Bearer, IdentityError
+from aggregator.handshakes import Quiet
 from aggregator.ingest.answer import refuse
 from aggregator.ingest.gate import AuthContext, Gate
 from aggregator.ingest.hello import (
@@ -38,6 +39,7 @@ _HELLO_SECONDS: Final = 20
 SILENCE_SECONDS: Final = 180
 """Six heartbeats: whoever says nothing for so long is hung up on."""
 _LOOK_SECONDS: Final = 1.0
+_MOST_TOLD: Final = 256
 
 
 class Context(Protocol):
@@ -88,6 +90,7 @@ class MeteringServicer:
         self._readers: set[asyncio.Task[None]] = set()
         self._sessions: set[Session] = set()
         self._is_stopping = False
+        self._quiet = Quiet()
 
     def handler(self) -> "grpc.GenericRpcHandler[bytes, bytes]":
         """Give what a server is to be fed with."""
@@ -161,10 +164,7 @@ class MeteringServicer:
             return None
         bearer, welcome = await self._register(hello, context)
         if isinstance(welcome, pb.Reject):
-            _LOGGER.warning(
-                "an agent was refused",
-                extra={"action": "hello", "peer": context.peer(), "reason": welcome.detail},
-            )
+            self._tell_refused(hello.node, context.peer(), welcome.detail)
             await _send(context, pb.AggregatorMessage(reject=welcome))
             return None
         self._metrics.hellos.inc()
@@ -187,6 +187,22 @@ class MeteringServicer:
             seizures=welcome.seizures,
             peer=context.peer(),
             bearer=bearer,
+        )
+
+    def _tell_refused(self, node: str, peer: str, reason: str) -> None:
+        """Log it once a minute: who is refused comes back, and knocks for as long as it is."""
+        count = self._quiet.untold(peer.rpartition(":")[0], reason[:_MOST_TOLD])
+        if count is None:
+            return
+        _LOGGER.warning(
+            "an agent was refused",
+            extra={
+                "action": "hello",
+                "node": node[:_MOST_TOLD],
+                "peer": peer,
+                "reason": reason,
+                "repeated": count,
+            },
         )
 
     async def _read_hello(self, context: Context) -> pb.Hello | pb.Reject:

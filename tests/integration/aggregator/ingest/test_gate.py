@@ -92,6 +92,23 @@ async def test_who_is_denied_is_not_let_in(
         await agent.welcome(Spool(node="node-1"))
 
 
+async def test_who_knocks_on_and_on_is_logged_once(
+    guarded: IngestServer, authority: Authority, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the name of its node, not by each attempt."""
+    client, other = authority.client("node-1"), authority.client("node-2")
+    deny(folder, client, "stolen")
+    for _ in range(3):
+        await refusal(guarded, client)
+    await refusal(guarded, other)
+    told = [vars(each) for each in caplog.records if each.message == "an agent was refused"]
+    assert [each["reason"].partition(":")[0] for each in told] == [
+        f"the certificate {client.serial} was revoked",
+        "the certificate is of another node",
+    ]
+    assert all(each["node"] == "node-1" for each in told)
+
+
 async def test_who_is_denied_while_connected_is_sent_away(
     guarded: IngestServer, authority: Authority, folder: Path
 ) -> None:
