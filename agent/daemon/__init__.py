@@ -213,8 +213,8 @@ class Daemon:
 
     def _account(self, look: Look) -> None:
         """Ask everybody, and let the state take what they say."""
-        now_ms = self._clock.now_ms()
-        blind_ms = self._clock.suspended_ms() - self._suspended_ms  # not what is slept from now on
+        now_ms, suspended_ms = self._awake()
+        blind_ms = suspended_ms - self._suspended_ms  # not what is slept from now on
         have_all_answered = self._reconcile(now_ms)
         if blind_ms > _JITTER_MS:
             look = Look.FULL  # so that no meter's next reading bridges the sleep unknowing
@@ -236,6 +236,14 @@ class Daemon:
         if is_full:
             self._account_for_node(now_ms, blind_ms)
         self._record()
+
+    def _awake(self) -> tuple[int, int]:
+        """The time, and how long we have slept until then: no sleep lies between the two."""
+        while True:
+            suspended_ms = self._clock.suspended_ms()
+            now_ms = self._clock.now_ms()
+            if self._clock.suspended_ms() - suspended_ms <= _JITTER_MS:
+                return now_ms, suspended_ms
 
     def _account_for_node(self, now_ms: int, blind_ms: int) -> None:
         """Account for what of the node no job has."""
