@@ -28,7 +28,7 @@ from agent.daemon.textfile import Figures, Textfile
 from agent.daemon.waker import Waker
 from agent.errors import AgentError
 from agent.jobs import JobProvider
-from agent.model import MeterKey, Reading, RunKey
+from agent.model import MeterKey, Reading, Run, RunKey
 from agent.notify import Notifier, Watcher
 from agent.procfs import ProcFs
 from agent.samplers import Sampler
@@ -213,9 +213,9 @@ class Daemon:
 
     def _account(self, look: Look) -> None:
         """Ask everybody, and let the state take what they say."""
-        now_ms, suspended_ms = self._awake()
+        now_ms, suspended_ms, answers = self._ask()
         blind_ms = suspended_ms - self._suspended_ms  # not what is slept from now on
-        have_all_answered = self._reconcile(now_ms)
+        have_all_answered = self._reconcile(now_ms, answers)
         if blind_ms > _JITTER_MS:
             look = Look.FULL  # so that no meter's next reading bridges the sleep unknowing
             self._suspended_ms += blind_ms
@@ -237,13 +237,17 @@ class Daemon:
             self._account_for_node(now_ms, blind_ms)
         self._record()
 
-    def _awake(self) -> tuple[int, int]:
-        """The time, and how long we have slept until then: no sleep lies between the two."""
+    def _ask(self) -> tuple[int, int, Mapping[str, Sequence[Run] | None]]:
+        """The time, how long we have slept until then, and who lives; ask again after a sleep.
+
+        An answer from after a sleep would end runs at an instant that the look does not know.
+        """
         while True:
             suspended_ms = self._clock.suspended_ms()
             now_ms = self._clock.now_ms()
+            answers = self._sources.runs(self.state.live)
             if self._clock.suspended_ms() - suspended_ms <= _JITTER_MS:
-                return now_ms, suspended_ms
+                return now_ms, suspended_ms, answers
 
     def _account_for_node(self, now_ms: int, blind_ms: int) -> None:
         """Account for what of the node no job has."""
@@ -252,9 +256,8 @@ class Daemon:
             accounts.observe(now_ms, self._host.read(), self._hold_ms, blind_ms)
             accounts.settle(now_ms, self._hold_ms)
 
-    def _reconcile(self, now_ms: int) -> bool:
+    def _reconcile(self, now_ms: int, answers: Mapping[str, Sequence[Run] | None]) -> bool:
         """Take the answers of all providers; whether there were none missing."""
-        answers = self._sources.runs(self.state.live)
         self._take_inventory(now_ms)
         latest_ms = max(now_ms, self._clock.now_ms())
         moment = Moment(now_ms=now_ms, latest_ms=latest_ms, lead_ms=self._clock.lead_ms())
