@@ -3,6 +3,8 @@
 A missing TimescaleDB fails the tests that need one; nothing is skipped.
 """
 
+import os
+import resource
 import shutil
 import signal
 import tempfile
@@ -45,6 +47,35 @@ SETTINGS = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes minutes whatever the machine, so that the rest runs beside it."""
     items.sort(key=lambda item: not item.nodeid.startswith("tests/acceptance"))
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was_found() -> Iterator[None]:
+    """What processes inherit is the same after each test: what the next one starts must run."""
+    before = _inherited()
+    yield
+    after = _inherited()
+    assert {name: after[name] for name in after if after[name] != before[name]} == {}
+
+
+def _inherited() -> dict[str, object]:
+    """All that a process which we start would have of us."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    limits = (
+        resource.RLIMIT_NOFILE,
+        resource.RLIMIT_AS,
+        resource.RLIMIT_FSIZE,
+        resource.RLIMIT_NPROC,
+    )
+    return {
+        "folder": Path.cwd(),
+        "environment": {**os.environ, "PYTEST_CURRENT_TEST": ""},
+        "cgroups": Path("/proc/self/cgroup").read_text(),
+        "niceness": os.getpriority(os.PRIO_PROCESS, 0),
+        "processors": os.sched_getaffinity(0),
+        "limits": [resource.getrlimit(each) for each in limits],
+        **{name: status[name].strip() for name in ("Umask", "SigBlk", "SigIgn", "Uid", "Groups")},
+    }
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ run's is nobody's. No run is told to have used more than its share, so four runs
 quarter each never sum to more than one device.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import NamedTuple
@@ -42,6 +42,16 @@ class Life(NamedTuple):
     def overlaps(self, other: "Life") -> bool:
         """Whether some time is in both."""
         return max(self.start_ms, other.start_ms) < min(self.end_ms, other.end_ms)
+
+    def without(self, others: Iterable["Life"]) -> Iterator["Life"]:
+        """What of it is in none of the others, in order."""
+        start_ms = self.start_ms
+        for other in sorted(others):
+            if start_ms < min(other.start_ms, self.end_ms):
+                yield Life(start_ms, min(other.start_ms, self.end_ms))
+            start_ms = max(start_ms, other.end_ms)
+        if start_ms < self.end_ms:
+            yield Life(start_ms, self.end_ms)
 
 
 @dataclass(slots=True)
@@ -132,13 +142,12 @@ class Ledger:
     def _catch_up(self, device: str, stake: _Stake) -> None:
         """Give one that is named late what it used alone, though that was attributed before."""
         until_ms = self._split_ms.get(device, 0)
-        life = stake.life(0, until_ms)
         others = [other for other in self._stakes[device].values() if other is not stake]
-        if life.start_ms < life.end_ms and not any(
-            life.overlaps(other.life(0, until_ms)) for other in others
-        ):
-            use = self._measured[device].between(*life)
-            stake.used.add(Span(*life, min(use.busy, use.covered_ms * stake.units), use.covered_ms))
+        lives = [other.life(0, until_ms) for other in others]
+        for alone in stake.life(0, until_ms).without(lives):
+            use = self._measured[device].between(*alone)
+            busy = min(use.busy, use.covered_ms * stake.units)
+            stake.used.add(Span(*alone, busy, use.covered_ms))
 
     def _expire(self, before_ms: int) -> None:
         for stakes in self._stakes.values():

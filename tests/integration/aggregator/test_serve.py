@@ -56,7 +56,7 @@ def manager(folder: Path) -> Generator[tuple[socket.socket, dict[str, str]]]:
 
 @contextmanager
 def serving(environ: Mapping[str, str]) -> Generator[subprocess.Popen[str]]:
-    """The process; killed if it is still there at the end."""
+    """The process; killed if it is still there at the end. What it said is shown with a failure."""
     process = subprocess.Popen(
         [*COMMAND, "serve"],
         env={**os.environ, **environ},
@@ -66,8 +66,11 @@ def serving(environ: Mapping[str, str]) -> Generator[subprocess.Popen[str]]:
     try:
         yield process
     finally:
+        status = process.poll()
         process.kill()
-        process.communicate()
+        _, said = process.communicate()
+        print(f"serve had ended with {status}" if status is not None else "serve was running")
+        print(said)
 
 
 def environment(database_url: str) -> dict[str, str]:

@@ -43,7 +43,10 @@ LIVES = st.lists(
 def test_the_parts_are_never_more_than_the_whole(
     lives: list[tuple[int, int, int]], levels: list[int], weights: list[int], partial: list[int]
 ) -> None:
-    """For any starts and ends: sum of use <= what the device did; each one's <= its share."""
+    """For any starts and ends: sum of use <= what the device did; each one's <= its share.
+
+    What was told is the mean of the time whose use is known.
+    """
     ledger = Ledger(10_000)
     told = 0
     for at, level in enumerate(levels):
@@ -66,12 +69,12 @@ def test_the_parts_are_never_more_than_the_whole(
         splits = {device: Split(parts, sum(parts.values())) for device in shared}
         ledger.attribute(now_ms, splits)
         for n, run in runs.items():
-            start_ms, length_ms, part = lives[n]
             stake = ledger._stakes.get(GPU, {}).get(run.key)
-            before_ms = max(start_ms, stake.read_ms if stake else 0)
+            before_ms = stake.read_ms if stake else 0
             for value in ledger.read(run, now_ms).values():
-                assert 0 <= value <= DEVICE_UNITS // part
-                told += value * (min(now_ms, start_ms + length_ms) - before_ms)
+                assert stake
+                assert 0 <= value <= DEVICE_UNITS // lives[n][2]
+                told += value * stake.used.between(before_ms, now_ms).covered_ms
     assert told <= sum(levels) * 10_000
 
 
@@ -121,3 +124,20 @@ def test_a_device_that_is_given_up_is_held_no_more() -> None:
     assert ledger.shared(10_000) == {}
     ledger.attribute(10_000, {})
     assert ledger.read(late, 10_000) == {GPU: 100}
+
+
+def test_one_that_is_named_late_gets_what_it_used_alone() -> None:
+    """Before and after it shared the device, not only where it never did."""
+    ledger = Ledger(10_000)
+    first = run_of("a", 4_000, 6_000, DEVICE_UNITS)
+    ledger.name([first], 6_000, AHEAD_MS + 6_000)
+    ledger.measure(GPU, [Span(0, 10_000, 10_000 * 700, 10_000)])
+    ledger.attribute(10_000, {})
+    late = run_of("b", 1_000, None, DEVICE_UNITS)
+    ledger.name([first, late], 12_000, AHEAD_MS + 12_000)
+    alone = ledger._stakes[GPU][late.key].used
+    assert [alone.between(start, end) for start, end in ((0, 4_000), (4_000, 6_000))] == [
+        (3_000 * 700, 3_000),
+        (0, 0),
+    ]
+    assert alone.between(6_000, 10_000) == (4_000 * 700, 4_000)
