@@ -89,6 +89,7 @@ def show_period(
     epilog=examples(
         "nodemeter periods close 2026-10",
         'nodemeter periods close 2026-10 --reason "invoices of October" --yes',
+        "nodemeter periods close 2026-10 --with-unpriced",
     ),
 )
 def close_period(
@@ -99,9 +100,16 @@ def close_period(
     wait: Annotated[
         int, typer.Option(min=0, max=300, help="Seconds to wait for the rater to catch up")
     ] = 60,
+    with_unpriced: Annotated[
+        bool, typer.Option("--with-unpriced", help="Also if usage has no price; it stays so")
+    ] = False,
     yes: Yes = False,
 ) -> None:
     """Freeze a month that is over, for ever.
+
+    Usage without a price would stay without one, since no price can be declared for a closed
+    month: so it is told, with what prices it, and nothing is closed unless you say
+    --with-unpriced.
 
     What is told of it later, and what is rated anew, is booked into the open month as an
     adjustment that names the hour of the usage. Months are closed in order. Closing a closed
@@ -110,7 +118,12 @@ def close_period(
     session = session_of(context)
     if not confirmed(f"Close {month} for ever?", is_agreed=yes):
         raise AdminError("nothing was closed")
-    body = {"period": month, "reason": reason, "waitSeconds": wait}
+    body = {
+        "period": month,
+        "reason": reason,
+        "waitSeconds": wait,
+        "withUnpriced": with_unpriced,
+    }
     answer = session.client.post(f"{BASE}/close", body, timeout=_CLOSE_SECONDS + wait)
     show([record(answer.body)], _PERIODS, session.output)
 

@@ -6,6 +6,7 @@ whoever adds one afterwards sees the close and books it into an open period inst
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 
@@ -21,6 +22,7 @@ from aggregator.billing.periods import (
     summarise,
 )
 from aggregator.billing.ratios import clock_of
+from aggregator.billing.unpriced import UnpricedUsage, lines_about, list_unpriced
 from aggregator.clock import monotonic
 from aggregator.model import PERIOD_LOCK, Period
 from aggregator.rating.month import month_at, month_name
@@ -44,26 +46,43 @@ class BacklogError(PeriodError):
     """Usage of the period waits to be rated, or a re-rating of it to be done."""
 
 
+class UnpricedError(PeriodError):
+    """Usage of the period has no price, and could get none after the close."""
+
+    def __init__(self, period: Period, found: Sequence[UnpricedUsage]) -> None:
+        """Say how much of which keys, and what prices it."""
+        super().__init__("\n".join(lines_about(period, found)))
+        self.found = found
+
+
 async def close_period(
-    database: Database, period: Period, author: Author, *, wait_seconds: float
+    database: Database,
+    period: Period,
+    author: Author,
+    *,
+    wait_seconds: float,
+    is_unpriced_allowed: bool = False,
 ) -> ClosedPeriod:
     """Close a period, once the rater has caught up; a closed one is given as it is.
 
     Raises:
         BacklogError: the rater did not catch up in time.
+        UnpricedError: some of it has no price, and that is not allowed.
         PeriodError: it is not over yet, or an earlier one is open.
     """
     deadline = monotonic() + wait_seconds
     while True:
         try:
-            return await _close(database, period, author)
+            return await _close(database, period, author, is_unpriced_allowed=is_unpriced_allowed)
         except BacklogError:
             if monotonic() >= deadline:
                 raise
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
-async def _close(database: Database, period: Period, author: Author) -> ClosedPeriod:
+async def _close(
+    database: Database, period: Period, author: Author, *, is_unpriced_allowed: bool
+) -> ClosedPeriod:
     async with database.changing() as connection:
         if closed := await closed_period(connection, period):
             return closed
@@ -73,6 +92,8 @@ async def _close(database: Database, period: Period, author: Author) -> ClosedPe
             return closed
         now = await clock_of(connection)
         await _check(connection, period, now)
+        if not is_unpriced_allowed and (found := await list_unpriced(connection, period)):
+            raise UnpricedError(period, found)
         summary = asdict(await summarise(connection, period))
         row = {**bounds(period), **summary, **asdict(author), "closed_at": now}
         await connection.execute(_INSERT_PERIOD, row)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from aiohttp import web
-from pydantic import Field, TypeAdapter
+from pydantic import Field, Strict, TypeAdapter
 
 from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
@@ -29,7 +29,12 @@ from aggregator.api.wire import (
 )
 from aggregator.billing.adjustments import Adjustment, AdjustmentFilter, list_adjustments
 from aggregator.billing.audit import Author
-from aggregator.billing.closing import BacklogError, PeriodError, close_period
+from aggregator.billing.closing import (
+    BacklogError,
+    PeriodError,
+    UnpricedError,
+    close_period,
+)
 from aggregator.billing.periods import PeriodState, TypeTotal, get_period, list_periods
 from aggregator.rating.money import number
 from aggregator.rating.month import MonthError, month_name, parse_month
@@ -101,6 +106,9 @@ class PeriodClosing:
     wait_seconds: Annotated[
         Seconds, Field(description="How long to wait for the rater to catch up")
     ] = 30
+    with_unpriced: Annotated[
+        bool, Strict(), Field(description="Also if usage of it has no price, which stays so")
+    ] = False
 
 
 @wire
@@ -184,10 +192,17 @@ async def post_closing(request: web.Request) -> web.StreamResponse:
     author = Author(actor=request[CALLER].name, reason=form.reason)
     try:
         closed = await close_period(
-            request.app[DATABASE], form.period, author, wait_seconds=form.wait_seconds
+            request.app[DATABASE],
+            form.period,
+            author,
+            wait_seconds=form.wait_seconds,
+            is_unpriced_allowed=form.with_unpriced,
         )
     except BacklogError as error:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
+    except UnpricedError as error:
+        words = {"withUnpriced": [str(each) for each in error.found]}
+        raise Problem(HTTPStatus.CONFLICT, str(error), errors=words) from error
     except PeriodError as error:
         words = {"period": [str(error)]}
         raise Problem(HTTPStatus.CONFLICT, str(error), errors=words) from error
@@ -285,8 +300,9 @@ ROUTES = (
         tag=_TAG,
         summary="Close a period",
         description="From then on no query about its hours ever answers otherwise: usage that is "
-        "told later, and re-rating, are booked into the open period. Closing a closed period "
-        "changes nothing and answers the same.",
+        "told later, and re-rating, are booked into the open period. A period with usage without a "
+        "price is not closed unless `withUnpriced` is true. Closing a closed period changes "
+        "nothing and answers the same.",
         role=Role.ADMIN,
         body=PERIOD_CLOSING,
         answers={HTTPStatus.OK: Answer(description="The closed period", adapter=PERIOD_LINE)},

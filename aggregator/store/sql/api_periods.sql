@@ -112,6 +112,28 @@ WHERE booking.hour >= %(starts_at)s::timestamptz AND booking.hour < %(ends_at)s:
 GROUP BY bill.type
 ORDER BY bill.type;
 
+-- name: list_unpriced_usage
+-- What counts in a period, was used in it and has no price, by what a ratio can price: the type,
+-- and of devices the model. What was used before it, in closed hours, can get no price any more.
+SELECT bill.type,
+       CASE WHEN bill.type IN ('gpu', 'npu') THEN bill.model END AS model,
+       count(DISTINCT bill.bill_id) AS items,
+       sum(part.billed) AS billed,
+       min(part.used_hour) AS first_hour,
+       max(part.used_hour) AS last_hour
+FROM (
+    SELECT bill_id, used_hour, sum(billed) AS billed
+    FROM booking
+    WHERE hour >= %(starts_at)s::timestamptz AND hour < %(ends_at)s::timestamptz
+        AND used_hour >= %(starts_at)s::timestamptz
+        AND ratio_id = 0
+    GROUP BY bill_id, used_hour
+    HAVING sum(billed) > 0
+) AS part
+JOIN bill USING (bill_id)
+GROUP BY 1, 2
+ORDER BY 1, 2;
+
 -- name: list_adjustments
 -- By when they were booked. `booked_from`, `booked_until`: hours in which they count.
 -- `used_from`, `used_until`: hours of the usage. Null is any.

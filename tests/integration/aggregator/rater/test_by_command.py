@@ -1,6 +1,7 @@
 """Closing a month and correcting one, as an administrator does: by command, over HTTP."""
 
 import asyncio
+import shlex
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -65,6 +66,29 @@ async def test_a_month_is_closed_and_corrected_by_command(pipeline: Pipeline, ap
     assert whole["fee"] == 24
 
 
+async def test_what_a_refused_close_says_is_what_prices_it(pipeline: Pipeline, api: Api) -> None:
+    """Its commands, as they stand but for the price and the reason, and then it closes."""
+    month = last_month()
+    name = f"{month.start:%Y-%m}"
+    await pipeline.send(
+        pipeline.use(month.end - 2 * HOUR, month.end, 3),
+        pipeline.use(month.end - HOUR, month.end, 126_000, type_="gpu", model="H 200"),
+    )
+    said = await refused(api, "periods", "close", name)
+    assert f"{name} has usage without a price" in said
+    assert "cpu: 6 m-hours of 1 item, from" in said
+    commands = [line.split("nodemeter ")[1] for line in said.splitlines() if "  nodemeter " in line]
+    for line in commands:
+        await nodemeter(api, *shlex.split(line.replace("PRICE", "2").replace("WHY", "forgotten")))
+    (closed,) = (await nodemeter(api, "periods", "close", name, "--output", "json")).json
+    assert (closed["state"], closed["charges"]) == ("closed", 3)
+    bills = (await nodemeter(api, "bills", "--period", name, "--output", "json")).json
+    assert {each["type"]: each["fee"] for each in bills} == {"cpu": 12, "gpu": 2}
+    start = f"{month.end - HOUR:%Y-%m-%dT%H:%MZ}"
+    late = await refused(api, "ratios", "set", "cpu", "3", "--from", start, "--retroactive")
+    assert "lies in a closed period" in late
+
+
 async def test_what_is_wrong_is_told_and_nothing_applied(pipeline: Pipeline, api: Api) -> None:
     """Each with the option that is at fault, status 2."""
     name = f"{last_month().start:%Y-%m}"
@@ -90,7 +114,7 @@ async def test_a_changed_database_is_told(pipeline: Pipeline, api: Api) -> None:
     month = last_month()
     name = f"{month.start:%Y-%m}"
     await pipeline.send(pipeline.use(month.end - HOUR, month.end, 3))
-    await nodemeter(api, "periods", "close", name)
+    await nodemeter(api, "periods", "close", name, "--with-unpriced")
     pipeline.database.execute("UPDATE charge SET billed = billed + 1")
     done = await run("--url", url(api), "periods", "show", name, "--verify")
     assert done.status == 1

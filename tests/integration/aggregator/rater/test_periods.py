@@ -27,8 +27,14 @@ def last_month() -> Period:
 
 
 async def close(pipeline: Pipeline, period: Period, *, wait_seconds: float = 0) -> ClosedPeriod:
-    """Close a period as an administrator does."""
-    return await close_period(Database(pipeline.api_pool), period, CLERK, wait_seconds=wait_seconds)
+    """Close a period as an administrator does who knows what of it has no price."""
+    return await close_period(
+        Database(pipeline.api_pool),
+        period,
+        CLERK,
+        wait_seconds=wait_seconds,
+        is_unpriced_allowed=True,
+    )
 
 
 async def adjustments(pipeline: Pipeline) -> list[Adjustment]:

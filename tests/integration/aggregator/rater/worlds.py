@@ -77,7 +77,13 @@ class Player:
                     await self._rerate(step)
                 case Close():
                     self.world.close(step)
-                    closed = await close_period(self.database, step.month, CLERK, wait_seconds=0)
+                    closed = await close_period(
+                        self.database,
+                        step.month,
+                        CLERK,
+                        wait_seconds=0,
+                        is_unpriced_allowed=True,
+                    )
                     digests[step.month] = closed.digest
         self.compare()
         for month, digest in digests.items():
