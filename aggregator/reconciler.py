@@ -52,7 +52,8 @@ class Reconciler:
             return
         self._seen = end
         period = Period(start=end - _HOUR, end=end)
-        for finding in await reconcile(self._database, period, usage_days=self._usage_days):
+        found = await reconcile(self._database, period, usage_days=self._usage_days)
+        for finding in found.findings:
             self._tell(finding)
         self._metrics.reconciled_until.set(end.timestamp())
 

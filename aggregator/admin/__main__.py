@@ -30,7 +30,7 @@ from aggregator.admin.address import config_files, default_url
 from aggregator.admin.client import Client
 from aggregator.admin.errors import AdminError
 from aggregator.admin.output import Format, note, print_line
-from aggregator.admin.session import Session, examples
+from aggregator.admin.session import Session, examples, waiting
 
 _ANYWHERE = ("--url", "--token", "--ca-file", "--output")
 
@@ -96,7 +96,8 @@ def root(
 ) -> None:
     """Prices, bills and usage of GPU, NPU, CPU and memory, for administrators."""
     address = url or default_url(config_files(os.environ))
-    context.obj = Session(client=Client(url=address, token=token, ca_file=ca_file), output=output)
+    client = Client(url=address, token=token, ca_file=ca_file, wait=waiting)
+    context.obj = Session(client=client, output=output)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

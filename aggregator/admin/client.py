@@ -7,6 +7,8 @@ rounded between the server and the user.
 import json
 import socket
 import ssl
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
@@ -26,13 +28,16 @@ from urllib.request import (
 )
 
 from aggregator.admin.address import DEFAULT_URL
-from aggregator.admin.errors import AdminError, UnreachableError, UsageError
+from aggregator.admin.errors import AdminError, BusyError, UnreachableError, UsageError
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | bool | Number | None"
 Record: TypeAlias = dict[str, Json]
 
 TIMEOUT_SECONDS = 60.0
 """For an answer to begin."""
+
+PATIENCE_SECONDS = 300
+"""For how long an aggregator is asked again that takes no more requests of us for a while."""
 
 _WRONG_CALL = {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
 
@@ -70,12 +75,14 @@ class _NoRedirects(HTTPRedirectHandler):
 class Client:
     """An aggregator at a base URL, asked as whoever the token says.
 
-    `ca_file` says whose certificates are trusted; None: those of the system.
+    `ca_file` says whose certificates are trusted; None: those of the system. `wait` lets the
+    seconds pass that the aggregator asks for.
     """
 
     url: str
     token: str | None = None
     ca_file: Path | None = None
+    wait: Callable[[int], None] = time.sleep
 
     def __post_init__(self) -> None:
         """Refuse what is no base URL."""
@@ -108,6 +115,25 @@ class Client:
         data: bytes | None = None,
         *,
         timeout: float = TIMEOUT_SECONDS,
+    ) -> Answer:
+        """Ask, again and again where too much was asked; what was refused so had no effect."""
+        patience = PATIENCE_SECONDS
+        while True:
+            try:
+                return self._ask_once(method, path, parameters, data, timeout)
+            except BusyError as error:
+                patience -= error.seconds
+                if patience < 0:
+                    raise
+                self.wait(error.seconds)
+
+    def _ask_once(
+        self,
+        method: str,
+        path: str,
+        parameters: dict[str, str | None],
+        data: bytes | None,
+        timeout: float,
     ) -> Answer:
         given = {name: value for name, value in parameters.items() if value is not None}
         query = f"?{urlencode(given)}" if given else ""
@@ -142,6 +168,8 @@ class Client:
         detail = _detail(error) or f"{self.url} answered {error.code} {error.reason}"
         if error.code == HTTPStatus.UNAUTHORIZED:
             return AdminError(f"{detail}.\nGive a token with --token or NODEMETER_TOKEN.")
+        if error.code == HTTPStatus.TOO_MANY_REQUESTS:
+            return BusyError(detail, _seconds(error.headers.get("Retry-After")))
         kind = UsageError if error.code in _WRONG_CALL else AdminError
         return kind(detail)
 
@@ -204,6 +232,11 @@ def _detail(error: HTTPError) -> str | None:
         return None
     detail = problem.get("detail") if isinstance(problem, dict) else None
     return detail if isinstance(detail, str) else None
+
+
+def _seconds(text: str | None) -> int:
+    """How long to wait, as `Retry-After` says it; a second if it does not."""
+    return max(1, int(text)) if text and text.isascii() and text.isdigit() else 1
 
 
 def _reason(error: str | BaseException) -> str:

@@ -2,6 +2,7 @@
 
 AdminError             the exit status is 1: it was tried and failed
 ├── UnreachableError   nobody answered
+├── BusyError          too much was asked, for longer than we wait
 └── UsageError         the exit status is 2: the call itself is wrong
 """
 
@@ -22,6 +23,15 @@ class UnreachableError(AdminError):
             "Start one with `make run` or `systemctl start nodemeter-aggregator`, or name "
             "another with --url or NODEMETER_URL."
         )
+
+
+class BusyError(AdminError):
+    """The aggregator takes no more requests of ours for some seconds."""
+
+    def __init__(self, detail: str, seconds: int) -> None:
+        """Keep how long it asks to wait."""
+        super().__init__(detail)
+        self.seconds = seconds
 
 
 class UsageError(AdminError):

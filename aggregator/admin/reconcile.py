@@ -1,13 +1,13 @@
 """`nodemeter reconcile`: whether what was measured, charged and billed agrees."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
 
 from aggregator.admin.client import Client, Record, record, records
-from aggregator.admin.errors import UsageError
+from aggregator.admin.errors import AdminError, UsageError
 from aggregator.admin.output import Column, Format, note, show
 from aggregator.admin.progress import tracked
 from aggregator.admin.session import examples, session_of
@@ -53,7 +53,8 @@ def reconcile(
     was charged is the raw usage, while that is kept. bills: each item is the sum of its charges
     and adjustments.
 
-    The exit status is 0 if all holds and 1 if not; then the first rows that do not are shown.
+    The exit status is 0 if all holds and 1 if not; then the first rows that do not are shown. It
+    is 1, too, if there was nothing to look at. An hour can be looked at ten minutes after it.
     """
     try:
         first, last = minute(start), minute(end)
@@ -62,9 +63,10 @@ def reconcile(
     if last <= first:
         raise UsageError("--from must be before --to")
     session = session_of(context)
-    found: list[Record] = []
-    for since in tracked(_slices(first, last), "Reconciling"):
-        found += _findings(session.client, since, min(since + _SLICE, last))
+    asked = _ask_all(session.client, _whole_hour(first), last)
+    found = [finding for each in asked for finding in records(each["findings"])]
+    if not _count(found, "checked"):
+        raise AdminError(_why_nothing(asked[0], first, last))
     wrong = [
         {"check": each["check"], **row} for each in found for row in records(each["mismatches"])
     ]
@@ -72,33 +74,82 @@ def reconcile(
         show(wrong, _MISMATCHES, session.output)
     else:
         show(_summed(found), _CHECKS, session.output)
-    failed = sum(int(str(each["failed"])) for each in found)
-    if failed:
+    for words in _left_out(asked[0], found, last):
+        note(words)
+    if failed := _count(found, "failed"):
         note(f"{failed} things do not agree")
         raise typer.Exit(1)
 
 
+def _ask_all(client: Client, first: datetime, last: datetime) -> list[Record]:
+    """The answers for a range, piece by piece, as far as there is anything in it."""
+    head = _ask(client, first, min(first + _SLICE, last))
+    since = max(first + _SLICE, _whole_hour(_instant(head["beganAt"]) or last))
+    until = min(last, _instant(head["settledUntil"]) or last)
+    starts = _slices(since, until) if since < until else ()
+    rest = tracked(starts, "Reconciling")
+    return [head, *(_ask(client, each, min(each + _SLICE, last)) for each in rest)]
+
+
 def _slices(first: datetime, last: datetime) -> Sequence[datetime]:
-    """The starts of the ranges that are asked for one by one."""
+    """The starts of the pieces that are asked for one by one."""
     count = -((first - last) // _SLICE)
     return [first + number * _SLICE for number in range(count)]
 
 
-def _findings(client: Client, start: datetime, end: datetime) -> list[Record]:
+def _ask(client: Client, start: datetime, end: datetime) -> Record:
     parameters = {"from": wire_text(start), "to": wire_text(end)}
-    answer = record(client.get("/api/admin/v1/reconciliation", **parameters).body)
-    return records(answer["findings"])
+    return record(client.get("/api/admin/v1/reconciliation", **parameters).body)
+
+
+def _whole_hour(instant: datetime) -> datetime:
+    return instant.replace(minute=0, second=0, microsecond=0)
+
+
+def _instant(value: object) -> datetime | None:
+    return datetime.fromisoformat(value) if isinstance(value, str) else None
+
+
+def _count(found: Sequence[Record], name: str) -> int:
+    return sum(int(str(each[name])) for each in found)
+
+
+def _why_nothing(head: Record, first: datetime, last: datetime) -> str:
+    """Why there was nothing to look at in a range."""
+    settled, began = _instant(head["settledUntil"]), head["beganAt"]
+    if settled and settled <= first:
+        return (
+            f"nothing was looked at: hours are settled until {head['settledUntil']} so far, each "
+            "ten minutes after it"
+        )
+    said = f"; there was first anything at {began}" if began else " yet"
+    return f"nothing was looked at: nothing was metered before {wire_text(last)}{said}"
+
+
+def _left_out(head: Record, found: Sequence[Record], last: datetime) -> Iterator[str]:
+    """What of the range was not looked at, and why."""
+    settled = _instant(head["settledUntil"])
+    if settled and settled < last:
+        yield f"hours from {head['settledUntil']} on are not settled, and were not looked at"
+    if unknown := _count(found, "unknown"):
+        yield (
+            f"{unknown} hours of nodes were not looked at: jobs ran there, and the node did not "
+            "account yet for what it has"
+        )
+    usages, bills = (_of(found, check) for check in ("usage", "bills"))
+    starts = [(str(raw["startsAt"]), each) for raw, each in zip(usages, bills, strict=True)]
+    dropped = [at for at, each in starts if each["checked"] and at > str(each["startsAt"])]
+    if dropped:
+        yield f"before {max(dropped)} there is no raw usage any more to compare with"
+
+
+def _of(found: Sequence[Record], check: str) -> Sequence[Record]:
+    return [each for each in found if each["check"] == check]
 
 
 def _summed(found: Sequence[Record]) -> list[Record]:
-    checks = dict.fromkeys(str(each["check"]) for each in found)
+    names = ("checked", "failed")
     return [
-        {
-            "check": check,
-            **{
-                name: sum(int(str(each[name])) for each in found if each["check"] == check)
-                for name in ("checked", "failed")
-            },
-        }
-        for check in checks
+        {"check": check, **{name: _count(_of(found, check), name) for name in names}}
+        for check in dict.fromkeys(str(each["check"]) for each in found)
     ]

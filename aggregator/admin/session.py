@@ -1,13 +1,14 @@
 """What every command has: an aggregator to ask, and a form to answer in."""
 
 import sys
+import time
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from aggregator.admin.client import Client
-from aggregator.admin.output import Format
+from aggregator.admin.output import Format, note
 
 Reason = Annotated[str | None, typer.Option(help="Why; kept in the history")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")]
@@ -33,6 +34,12 @@ def confirmed(question: str, *, is_agreed: bool) -> bool:
     if is_agreed or not sys.stdin.isatty():
         return True
     return typer.confirm(question)
+
+
+def waiting(seconds: int) -> None:
+    """Wait, and say why."""
+    note(f"the aggregator takes no more requests for {seconds} s: waiting")
+    time.sleep(seconds)
 
 
 def examples(*lines: str) -> str:

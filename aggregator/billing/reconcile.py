@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Final, Literal, TypeAlias
 
 from aggregator.billing.database import Connection, Database, rows_of
+from aggregator.billing.periods import instant
 from aggregator.errors import DatabaseError
 from aggregator.model import Period, ResourceType
 from aggregator.rating import money
@@ -26,6 +27,7 @@ TOLERANCE: Final = Decimal("0.01")
 
 _STATEMENTS = {check: query(f"reconcile_{check}") for check in CHECKS}
 _GET_SETTLED_HOUR = query("get_settled_hour")
+_GET_BEGINNING = query("get_beginning")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,19 +54,33 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a check found over a range; the first mismatches only."""
+    """What a check found over a range; the first mismatches only.
+
+    `unknown`: how many things nobody can judge, since their node did not account for them yet.
+    """
 
     check: Check
     period: Period
     checked: int
     failed: int
+    unknown: int
     mismatches: Sequence[Mismatch]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled:
+    """What all checks found. `began_at`: when there was first anything; None: never yet."""
+
+    findings: Sequence[Finding]
+    began_at: datetime | None
+    settled_until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
     checked: int
     failed: int
+    unknown: int
     hour: datetime | None
     type: str | None
     node: str | None
@@ -89,7 +105,7 @@ class _Row:
 
 async def reconcile(
     database: Database, period: Period, *, usage_days: int, limit: int = MAX_ROWS
-) -> Sequence[Finding]:
+) -> Reconciled:
     """Look at the whole hours of a range, as far as they are settled."""
     async with database.reading() as connection:
         settled = await settled_hour(connection)
@@ -97,18 +113,20 @@ async def reconcile(
         start = min(period.start.replace(minute=0, second=0, microsecond=0), end)
         whole = Period(start=start, end=end)
         raw = Period(start=min(max(start, kept_since(settled, usage_days)), end), end=end)
-        return [
+        findings = [
             await _find(connection, check, raw if check == "usage" else whole, limit)
             for check in CHECKS
         ]
+        began_at = await instant(connection, _GET_BEGINNING)
+    return Reconciled(findings=findings, began_at=began_at, settled_until=settled)
 
 
 async def settled_hour(connection: Connection) -> datetime:
     """The end of the last hour of which all nodes have accounted."""
-    row = await (await connection.execute(_GET_SETTLED_HOUR)).fetchone()
-    if row is None or not isinstance(row[0], datetime):
+    found = await instant(connection, _GET_SETTLED_HOUR)
+    if found is None:
         raise DatabaseError("the database does not tell the time")
-    return row[0].astimezone(UTC)
+    return found.astimezone(UTC)
 
 
 def kept_since(now: datetime, usage_days: int) -> datetime:
@@ -130,5 +148,6 @@ async def _find(connection: Connection, check: Check, period: Period, limit: int
         period=period,
         checked=rows[0].checked,
         failed=rows[0].failed,
+        unknown=rows[0].unknown,
         mismatches=[found for row in rows if (found := row.mismatch())],
     )

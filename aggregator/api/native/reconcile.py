@@ -12,7 +12,7 @@ from aggregator.api.auth import Role
 from aggregator.api.parse import parse_query
 from aggregator.api.problem import refused
 from aggregator.api.route import DATABASE, USAGE_DAYS, Answer, Route
-from aggregator.api.wire import Double, Minute, UtcTime, utc_text, wire
+from aggregator.api.wire import Double, Minute, UtcTime, optional_utc_text, utc_text, wire
 from aggregator.billing.reconcile import Finding, Mismatch, reconcile
 from aggregator.model import Period
 from aggregator.rating.money import number
@@ -51,6 +51,9 @@ class FindingLine:
     ends_at: UtcTime
     checked: Annotated[int, Field(description="Node hours, meter hours, or items")]
     failed: int
+    unknown: Annotated[
+        int, Field(description="Node hours before the node's first account: nobody can judge")
+    ]
     mismatches: Annotated[list[MismatchLine], Field(description="The first of them")]
 
 
@@ -59,7 +62,9 @@ class FindingLine:
 class Reconciliation:
     """All that was looked at."""
 
-    holds: bool
+    holds: Annotated[bool, Field(description="Nothing that was looked at does not hold")]
+    began_at: Annotated[UtcTime | None, Field(description="When there was first anything")]
+    settled_until: Annotated[UtcTime, Field(description="Later hours were not looked at")]
     findings: list[FindingLine]
 
 
@@ -75,7 +80,10 @@ async def get_reconciliation(request: web.Request) -> web.StreamResponse:
     period = Period(start=asked.start, end=asked.end)
     found = await reconcile(request.app[DATABASE], period, usage_days=request.app[USAGE_DAYS])
     shape = Reconciliation(
-        holds=not any(each.failed for each in found), findings=[_finding(each) for each in found]
+        holds=not any(each.failed for each in found.findings),
+        began_at=optional_utc_text(found.began_at),
+        settled_until=utc_text(found.settled_until),
+        findings=[_finding(each) for each in found.findings],
     )
     return answer_json(request, RECONCILIATION.dump_json(shape))
 
@@ -87,6 +95,7 @@ def _finding(finding: Finding) -> FindingLine:
         ends_at=utc_text(finding.period.end),
         checked=finding.checked,
         failed=finding.failed,
+        unknown=finding.unknown,
         mismatches=[_mismatch(each) for each in finding.mismatches],
     )
 

@@ -1,9 +1,11 @@
 -- Whether what was measured, charged and billed agrees. Each query gives how many things it
--- looked at, how many do not hold, and the first of those; one row of nulls if all hold.
+-- looked at, how many do not hold, how many nobody can judge, and the first of those that do
+-- not hold; one row of nulls if all hold.
 
 -- name: reconcile_conservation
 -- Per node, type and hour: jobs + idle + unattributed + down - excess is the capacity, of
--- devices exactly, otherwise within `tolerance` of it. Nobody accounted for it: unknown.
+-- devices exactly, otherwise within `tolerance` of it. Jobs may have run before their node
+-- accounted for anything, and for a part of the first hour in which it did: nobody can judge.
 WITH part AS (
     SELECT meter.node_id, kept.hour, meter.type, meter.account,
            CASE WHEN meter.type IN ('gpu', 'npu') THEN kept.allocated ELSE kept.used END
@@ -29,16 +31,26 @@ line AS MATERIALIZED (
     FROM part
     GROUP BY node_id, hour, type
 ),
-wrong AS (
-    SELECT *
+differing AS (
+    SELECT line.*, EXISTS (
+        SELECT FROM node_meter AS meter JOIN node_account AS kept USING (meter_id)
+        WHERE meter.node_id = line.node_id AND meter.type = line.type
+          AND meter.account = 'capacity'
+          AND (kept.hour < line.hour OR kept.hour = line.hour AND kept.length_ms >= 3600000)
+        ) AS is_accounted
     FROM line
     WHERE expected IS NULL
        OR abs(expected - found) > CASE WHEN type IN ('gpu', 'npu') THEN 0
                                        ELSE expected * %(tolerance)s::numeric END
+),
+wrong AS MATERIALIZED (SELECT * FROM differing WHERE is_accounted),
+counts AS (
+    SELECT (SELECT count(*) FROM line) AS looked_at,
+           (SELECT count(*) FROM wrong) AS failed,
+           (SELECT count(*) FROM differing WHERE NOT is_accounted) AS unknown
 )
-SELECT counts.checked, counts.failed, first.*
-FROM (SELECT (SELECT count(*) FROM line) AS checked, (SELECT count(*) FROM wrong) AS failed)
-    AS counts
+SELECT counts.looked_at - counts.unknown AS checked, counts.failed, counts.unknown, first.*
+FROM counts
 LEFT JOIN LATERAL (
     SELECT wrong.hour, wrong.type, node.name AS node, NULL AS subject, 'capacity' AS quantity,
            wrong.expected, wrong.found
@@ -84,7 +96,7 @@ line AS MATERIALIZED (
                AS holds
     FROM raw FULL JOIN kept ON kept.meter_id = raw.meter_id AND kept.hour = raw.hour
 )
-SELECT counts.checked, counts.failed, first.*
+SELECT counts.checked, counts.failed, 0::bigint AS unknown, first.*
 FROM (SELECT count(*) AS checked, count(*) FILTER (WHERE NOT holds) AS failed FROM line) AS counts
 LEFT JOIN LATERAL (
     SELECT line.hour, coalesce(class.type, account.type) AS type, node.name AS node,
@@ -125,7 +137,7 @@ line AS MATERIALIZED (
         WHERE meter.bill_id = item.bill_id
     ) AS booked
 )
-SELECT counts.checked, counts.failed, first.*
+SELECT counts.checked, counts.failed, 0::bigint AS unknown, first.*
 FROM (SELECT count(*) AS checked, count(*) FILTER (WHERE NOT holds) AS failed FROM line) AS counts
 LEFT JOIN LATERAL (
     SELECT date_trunc('hour', line.started_at, 'UTC') AS hour, line.type, line.node,
@@ -139,3 +151,7 @@ LEFT JOIN LATERAL (
 -- name: get_settled_hour
 -- Nodes account for their time some minutes late, so that hours are settled until then.
 SELECT date_trunc('hour', clock_timestamp() - INTERVAL '10 minutes', 'UTC');
+
+-- name: get_beginning
+-- When the first node spoke, or the first job began that one told of; null: none ever did.
+SELECT least((SELECT min(first_seen_at) FROM node), (SELECT min(started_at) FROM bill));

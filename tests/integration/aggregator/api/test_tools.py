@@ -1,11 +1,8 @@
-"""Claims about methods, quotas, currencies, quotes, explanations and reconciliation over HTTP."""
+"""Claims about methods, quotas, currencies, quotes and explanations over HTTP."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from aggregator.metrics import Metrics
-from aggregator.reconciler import Reconciler
-from aggregator.store.pool import Pool
 from tests.integration.aggregator.api.client import Api
 from tests.integration.aggregator.api.test_admin_command import refused, run, url
 from tests.integration.aggregator.rater.pipeline import Pipeline, midnight
@@ -118,47 +115,6 @@ async def test_a_fee_is_explained_to_the_last_digit(api: Api, pipeline: Pipeline
     assert (shown.status, "= 3.5" in shown.out, "Printed   3.5" in shown.out) == (0, True, True)
     nobody = f"{ADMIN}/bills/explanation?id=00000000-0000-0000-0000-000000000001"
     assert (await api.get(nobody)).status == 404
-
-
-async def test_a_ledger_that_is_not_the_usage_is_found(
-    api: Api, pipeline: Pipeline, pool: Pool
-) -> None:
-    """Nothing is wrong with what the rater did; a changed charge, bill or account is."""
-    start = midnight(1)
-    await pipeline.bill(pipeline.use(start, start + HOUR, 7, used=3))
-    asked = f"{ADMIN}/reconciliation?{range_of(start, start + HOUR)}"
-    (conservation, usage, bills) = (await api.get(asked)).json()["findings"]
-    assert (usage["checked"], usage["failed"], bills["checked"], bills["failed"]) == (1, 0, 1, 0)
-    assert (conservation["failed"], conservation["mismatches"][0]["expected"]) == (1, None)
-    pipeline.database.execute("UPDATE charge SET effective = effective + 1")
-    found = (await api.get(asked)).json()
-    assert [each["failed"] for each in found["findings"]] == [1, 1, 1]
-    assert found["holds"] is False
-    (mismatch,) = found["findings"][1]["mismatches"]
-    assert (mismatch["node"], mismatch["subject"], mismatch["type"]) == ("n1", "job-1", "cpu")
-    words = ("--from", f"{start:%Y-%m-%dT%H:%MZ}", "--to", f"{start + HOUR:%Y-%m-%dT%H:%MZ}")
-    told = await run("--url", url(api), "reconcile", *words)
-    assert (told.status, "job-1" in told.out) == (1, True)
-
-
-async def test_the_last_settled_hour_is_looked_at_by_itself(pipeline: Pipeline, pool: Pool) -> None:
-    """Once, and a metric says what does not agree."""
-    metrics = Metrics()
-    reconciler = Reconciler(pool, 7, metrics)
-    end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)  # noqa: TID251
-    await pipeline.send(pipeline.use(end - 2 * HOUR, end, 7, used=3))
-    await pipeline.rate()
-    pipeline.database.execute("UPDATE charge SET amount = amount + 1")
-    await reconciler.once()
-    name, label = "nodemeter_aggregator_reconciliation_mismatches", {"check": "bills"}
-    assert metrics.registry.get_sample_value(name, label) == 1
-    seen = metrics.registry.get_sample_value(
-        "nodemeter_aggregator_reconciled_until_timestamp_seconds"
-    )
-    assert seen in {end.timestamp(), (end - HOUR).timestamp()}
-    pipeline.database.execute("UPDATE charge SET amount = amount - 1")
-    await reconciler.once()
-    assert metrics.registry.get_sample_value(name, label) == 1
 
 
 async def test_the_commands_say_what_is_wrong_with_a_call(api: Api) -> None:

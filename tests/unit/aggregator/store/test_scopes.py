@@ -23,6 +23,8 @@ EVERYBODYS = {
     "reconcile_usage": "sums of everything, for viewers of everything",
     "preview_rerate": "what an order would change, for viewers of everything",
     "list_period_totals": "sums of periods, for viewers of everything",
+    "list_unpriced_usage": "what a close would leave without a price, for administrators",
+    "get_beginning": "an instant, for viewers of everything",
     "get_first_usage": "an instant, for the use cases of periods",
     "get_first_booking": "an instant, for the use cases of periods",
     "summarise_bookings": "a digest, made by a close",
