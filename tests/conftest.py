@@ -24,6 +24,10 @@ from aggregator.store.embedded import SERVICE_LOGIN, Server, ensure_server
 from aggregator.store.embedded.place import state_dir_of
 from aggregator.store.migrate import migrate
 
+# A process that we start with something to do before its program (preexec_fn) must not run the
+# handlers of gRPC's core meanwhile: since 1.81 they poll a descriptor that is closed (grpc#43055).
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 # A shell that starts us in the background, or nohup, lets us and all that we start ignore these.
 for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.product import Product, clean_environment, free_port
+from tests.environments import make_environment
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,10 @@ def make_run() -> Iterator[Product]:
         "NODEMETER_STATE_DIR": str(folder),
         "NODEMETER_JOBS_PROVIDERS": "files",  # what else runs on this machine is not the test's
     }
-    product = Product(http_port=http_port, grpc_port=grpc_port, env=env, state_dir=folder)
+    venv = make_environment(Path(tempfile.mkdtemp(prefix="nodemeter-venv-")))
+    product = Product(
+        http_port=http_port, grpc_port=grpc_port, env=env, state_dir=folder, venv=venv
+    )
     product.start()
     try:
         product.wait_until_ready(seconds=180)
@@ -32,5 +36,6 @@ def make_run() -> Iterator[Product]:
     finally:
         code = product.stop()
         shutil.rmtree(folder)
+        shutil.rmtree(venv)
     assert code in {0, 2, 130, -signal.SIGINT}, product.log
     assert product.log.rstrip().endswith("stopped")

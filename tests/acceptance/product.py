@@ -78,6 +78,11 @@ class Client:
     env: dict[str, str]
 
     @property
+    def bin(self) -> Path:
+        """Where the commands are."""
+        return BIN
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.http_port}"
 
@@ -107,7 +112,7 @@ class Client:
             return False
 
     def cli(self, *words: str) -> str:
-        command = [str(BIN / "nodemeter"), "--url", self.url, *words]
+        command = [str(self.bin / "nodemeter"), "--url", self.url, *words]
         done = subprocess.run(
             command, env=self.env, capture_output=True, text=True, timeout=60, check=False
         )
@@ -119,7 +124,7 @@ class Client:
 
     def launch(self, name: str, *flags: str, command: list[str]) -> Job:
         """Start `nodemeter-agent exec --name NAME FLAGS -- COMMAND`."""
-        words = [str(BIN / "nodemeter-agent"), "exec", "--name", name, *flags, "--", *command]
+        words = [str(self.bin / "nodemeter-agent"), "exec", "--name", name, *flags, "--", *command]
         process = subprocess.Popen(
             words, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -135,13 +140,19 @@ class Product(Client):
     """`make run`, as somebody at a terminal has it."""
 
     state_dir: Path
+    venv: Path
     process: subprocess.Popen[bytes] | None = None
     log: str = ""
+
+    @property
+    def bin(self) -> Path:
+        """The commands of its environment, which find it by themselves."""
+        return self.venv / "bin"
 
     def start(self) -> None:
         with (self.state_dir / "make-run.log").open("ab") as output:
             self.process = subprocess.Popen(
-                ["make", "run"],
+                ["make", "run", f"VENV={self.venv}"],
                 cwd=CHECKOUT,
                 env=self.env,
                 stdout=output,

@@ -80,6 +80,7 @@ def environment(database_url: str) -> dict[str, str]:
         "NODEMETER_HTTP_PORT": str(free_port()),
         "NODEMETER_GRPC_PORT": str(free_port()),
         "NODEMETER_RATER_INTERVAL_SECONDS": "0.1",
+        "NODEMETER_AGGREGATOR_CONFIG": os.devnull,
     }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from aggregator.store.embedded import Server
+from tests.environments import make_environment
 
 CHECKOUT = Path(__file__).resolve().parents[4]
 START_SECONDS = 60.0
@@ -45,6 +46,7 @@ class MakeRun:
     """`make run` in the background, with ports and a state directory of its own."""
 
     state: Path
+    venv: Path
     http_port: int
     grpc_port: int
     process: subprocess.Popen[str] | None = None
@@ -52,7 +54,7 @@ class MakeRun:
     def start(self) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("NODEMETER_")}
         self.process = subprocess.Popen(
-            ["make", "run"],
+            ["make", "run", f"VENV={self.venv}"],
             cwd=CHECKOUT,
             env={
                 **environment,
@@ -119,11 +121,13 @@ def make_run(timescaledb: Server) -> Iterator[MakeRun]:
     """A `make run` that has not started; the database's programs are there already."""
     state = Path(tempfile.mkdtemp(prefix="nodemeter-test-"))
     state.chmod(0o755)
+    venv = make_environment(Path(tempfile.mkdtemp(prefix="nodemeter-venv-")))
     http_port, grpc_port = free_ports()
-    run = MakeRun(state, http_port, grpc_port)
+    run = MakeRun(state, venv, http_port, grpc_port)
     yield run
     run.end()
     shutil.rmtree(state)
+    shutil.rmtree(venv)
 
 
 def is_alive(pid: int) -> bool:
@@ -203,7 +207,7 @@ def test_a_second_run_on_the_same_state_is_refused(make_run: MakeRun) -> None:
     """Other ports do not make it another installation."""
     make_run.start()
     wait_until("readiness", make_run.is_up)
-    other = MakeRun(make_run.state, *free_ports())
+    other = MakeRun(make_run.state, make_run.venv, *free_ports())
     other.start()
     said = other.said()
     assert other.process is not None
@@ -217,7 +221,7 @@ def test_a_run_whose_state_was_removed_ends_and_the_next_one_goes_on(make_run: M
     make_run.start()
     wait_until("readiness", make_run.is_up)
     shutil.rmtree(make_run.state, ignore_errors=True)
-    other = MakeRun(make_run.state, *free_ports())
+    other = MakeRun(make_run.state, make_run.venv, *free_ports())
     other.start()
     try:
         said = make_run.said()

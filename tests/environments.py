@@ -1,0 +1,30 @@
+"""A virtual environment for one test, which shares all packages with that of the tests.
+
+`make run` leaves links to its configuration in its environment, by which commands without
+`--config` find it: what other tests start beside it must not.
+"""
+
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+from tests.conftest import CHECKOUT
+
+
+def make_environment(folder: Path) -> Path:
+    """Make it in `folder`, as `make VENV=folder` would have it."""
+    venv.create(folder, symlinks=True)
+    folder.chmod(0o755)
+    ours = sysconfig.get_paths()["purelib"]
+    theirs = sysconfig.get_paths("venv", vars={"base": str(folder)})["purelib"]
+    Path(theirs, "shared.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
+    for script in (Path(sys.prefix) / "bin").glob("nodemeter*"):
+        _, _, program = script.read_text().partition("\n")
+        copy = folder / "bin" / script.name
+        copy.write_text(f"#!{folder}/bin/python3\n{program}")
+        copy.chmod(0o755)
+    (folder / ".made-in").write_text(f"{CHECKOUT}\n")
+    for stamp in (".run-stamp", ".dev-stamp"):
+        (folder / stamp).touch()
+    return folder
