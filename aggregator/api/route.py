@@ -28,6 +28,8 @@ BASE_CURRENCY = web.AppKey("BASE_CURRENCY", str)
 CALLER = web.RequestKey("CALLER", Caller)
 REQUEST_ID = web.RequestKey("REQUEST_ID", str)
 
+_VARIABLE = re.compile(r"\{([a-zA-Z]+)\}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -71,11 +73,21 @@ class Route:
 
     @property
     def pattern(self) -> str:
-        """The path as the router takes it; a variable part may hold encoded slashes."""
-        head, brace, name = self.path.partition("{")
-        variable = "{" + name.removesuffix("}") + ":[\\s\\S]+}" if brace else ""
+        """The path as the router takes it; a variable part may hold encoded slashes.
+
+        One at the end may hold slashes as they are. Where case is ignored only one at the end
+        can be.
+        """
         if not self.ignores_case:
-            return head + variable
+            return _VARIABLE.sub(_as_pattern, self.path)
+        head, brace, _ = self.path.partition("{")
+        variable = _VARIABLE.sub(_as_pattern, self.path[len(head) :])
         fixed = re.escape(head.strip("/"))
-        end = "/" if variable else "/?"
+        end = "/" if brace else "/?"
         return f"/{{fixed_part:(?i:{fixed}){end}}}{variable}"
+
+
+def _as_pattern(variable: re.Match[str]) -> str:
+    is_last = variable.end() == len(variable.string)
+    allowed = r"[\s\S]+" if is_last else "[^/]+"
+    return f"{{{variable[1]}:{allowed}}}"
