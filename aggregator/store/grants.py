@@ -130,7 +130,16 @@ TABLES: Final[Mapping[str, Rights]] = {
         Role.RATER: (
             SELECT,
             INSERT,
-            update("started_at", "ended_at", *_SUMS, "billed", "amount"),
+            update("started_at", "ended_at", *_SUMS, "billed", "amount", "peak"),
+        ),
+        Role.API: (SELECT,),
+    },
+    "daily": {
+        Role.RATER: (
+            SELECT,
+            INSERT,
+            update("allocated", "used", "effective", "length_ms"),
+            update("billed", "unpriced", "amount", "peak"),
         ),
         Role.API: (SELECT,),
     },

@@ -78,7 +78,8 @@ used AS MATERIALIZED (
         sum(used) AS used,
         sum(effective) AS effective,
         (extract(epoch FROM sum(ended_at - started_at)) * 1000)::bigint AS length_ms,
-        sum(observed_ms) AS observed_ms
+        sum(observed_ms) AS observed_ms,
+        coalesce(max(used / nullif(observed_ms, 0)), 0) AS peak
     FROM usage
     WHERE started_at >= %(starts_at)s::timestamptz AND started_at < %(ends_at)s::timestamptz
       AND ingest_group_id BETWEEN %(first_group_id)s AND %(last_group_id)s
@@ -155,7 +156,8 @@ rated AS MATERIALIZED (
         sum(billed) AS billed,
         sum(metered.length_ms) AS length_ms,
         sum(metered.observed_ms) AS observed_ms,
-        sum(billed) * price.value AS amount
+        sum(billed) * price.value AS amount,
+        max(metered.peak) AS peak
     FROM metered JOIN price USING (price_class_id, slot)
     CROSS JOIN LATERAL (
         SELECT CASE price.method WHEN 'request' THEN metered.allocated
@@ -168,11 +170,11 @@ rated AS MATERIALIZED (
 charged AS (
     INSERT INTO charge AS kept (
         hour, meter_id, ratio_id, bill_id, started_at, ended_at,
-        allocated, used, effective, billed, length_ms, observed_ms, amount
+        allocated, used, effective, billed, length_ms, observed_ms, amount, peak
     )
     SELECT
         hour, meter_id, ratio_id, bill_id, started_at, ended_at,
-        allocated, used, effective, billed, length_ms, observed_ms, amount
+        allocated, used, effective, billed, length_ms, observed_ms, amount, peak
     FROM rated
     WHERE hour >= (SELECT until FROM closed)
     ORDER BY meter_id, hour, ratio_id
@@ -185,20 +187,44 @@ charged AS (
         billed = kept.billed + excluded.billed,
         length_ms = kept.length_ms + excluded.length_ms,
         observed_ms = kept.observed_ms + excluded.observed_ms,
-        amount = kept.amount + excluded.amount
+        amount = kept.amount + excluded.amount,
+        peak = greatest(kept.peak, excluded.peak)
 ),
 adjusted AS (
     INSERT INTO adjustment (
         hour, used_hour, meter_id, ratio_id, bill_id, kind, booked_at, started_at, ended_at,
-        allocated, used, effective, billed, length_ms, observed_ms, amount
+        allocated, used, effective, billed, length_ms, observed_ms, amount, peak
     )
     SELECT
         closed.booking_hour, hour, meter_id, ratio_id, bill_id, 'late', clock_timestamp(),
         started_at, ended_at,
-        allocated, used, effective, billed, length_ms, observed_ms, amount
+        allocated, used, effective, billed, length_ms, observed_ms, amount, peak
     FROM rated CROSS JOIN closed
     WHERE hour < closed.until
     ORDER BY meter_id, hour, ratio_id
+),
+summed AS (
+    INSERT INTO daily AS kept (
+        day, bill_id, allocated, used, effective, billed, unpriced, length_ms, amount, peak
+    )
+    SELECT
+        date_trunc('day', CASE WHEN hour < closed.until THEN closed.booking_hour ELSE hour END,
+                   'UTC') AS day,
+        bill_id, sum(allocated), sum(used), sum(effective), sum(billed),
+        coalesce(sum(billed) FILTER (WHERE ratio_id = 0), 0), sum(length_ms), sum(amount),
+        max(peak)
+    FROM rated CROSS JOIN closed
+    GROUP BY bill_id, day
+    ORDER BY bill_id, day
+    ON CONFLICT (bill_id, day) DO UPDATE SET
+        allocated = kept.allocated + excluded.allocated,
+        used = kept.used + excluded.used,
+        effective = kept.effective + excluded.effective,
+        billed = kept.billed + excluded.billed,
+        unpriced = kept.unpriced + excluded.unpriced,
+        length_ms = kept.length_ms + excluded.length_ms,
+        amount = kept.amount + excluded.amount,
+        peak = greatest(kept.peak, excluded.peak)
 ),
 item AS (
     SELECT

@@ -131,6 +131,26 @@ appended AS (
     ) AS side (number, kind, sign, ratio_id, amount)
     ORDER BY changed.meter_id, changed.used_hour, changed.ratio_id, side.number
 ),
+summed AS (
+    -- What is taken back and booked again is of one size: only its price differs.
+    INSERT INTO daily AS kept (
+        day, bill_id, allocated, used, effective, billed, unpriced, length_ms, amount, peak
+    )
+    SELECT
+        date_trunc('day',
+                   CASE WHEN used_hour < closed.until THEN closed.booking_hour ELSE used_hour END,
+                   'UTC') AS day,
+        bill_id, 0, 0, 0, 0,
+        coalesce(sum(billed) FILTER (WHERE new_ratio_id = 0), 0)
+            - coalesce(sum(billed) FILTER (WHERE ratio_id = 0), 0),
+        0, sum(new_amount - amount), 0
+    FROM changed CROSS JOIN closed
+    GROUP BY bill_id, day
+    ORDER BY bill_id, day
+    ON CONFLICT (bill_id, day) DO UPDATE SET
+        unpriced = kept.unpriced + excluded.unpriced,
+        amount = kept.amount + excluded.amount
+),
 item AS (
     SELECT
         bill_id,

@@ -38,6 +38,7 @@ def _rerating(name: str, old: str, new: str, times: int = 1) -> Mutant:
 
 
 _IN_TIME = "WHERE hour >= (SELECT until FROM closed)\n    ORDER BY meter_id, hour, ratio_id"
+_OF_DAY = "length_ms = kept.length_ms + excluded.length_ms,\n        amount"
 _LATE = "WHERE hour < closed.until\n    ORDER BY meter_id, hour, ratio_id"
 
 SHORT = (
@@ -53,7 +54,9 @@ SHORT = (
         "a closed period edited",
         "CASE WHEN used_hour < closed.until THEN closed.booking_hour ELSE used_hour END",
         "used_hour",
+        2,
     ),
+    _rating("a day's last round overwrites", _OF_DAY, _OF_DAY.replace("kept.length_ms + ", "")),
 )
 """Those that every run of the tests tries."""
 
@@ -64,7 +67,8 @@ LONG = (
             "ratio.validity @> now()"),
     _rating("late usage in its own hour", "closed.booking_hour, hour, meter_id",
             "hour, hour, meter_id"),
-    _rating("the first open hour closed, too", "hour < closed.until", "hour <= closed.until"),
+    _rating("the first open hour closed, too", "hour < closed.until", "hour <= closed.until",
+            2),
     _rating("the least specific key", "ratio.vc IS NOT NULL DESC", "ratio.vc IS NOT NULL"),
     _rating("the vc's plain key over its model's", ", ratio.model IS NOT NULL DESC",
             ", ratio.model IS NOT NULL"),
@@ -73,12 +77,28 @@ LONG = (
     _rating("the method of the first boundary", "method.validity @> slot_start.at",
             "method.validity @> %(starts_at)s::timestamptz"),
     _rating("a ratio of 0 is none", "sum(billed) FILTER (WHERE ratio_id = 0)",
-            "sum(billed) FILTER (WHERE amount = 0)"),
+            "sum(billed) FILTER (WHERE amount = 0)", 2),
     _rating("half hours", "INTERVAL '1 hour'", "INTERVAL '30 minutes'"),
     _rating("the last round overwrites", "billed = kept.billed + excluded.billed",
-            "billed = excluded.billed"),
+            "billed = excluded.billed", 2),
     _rating("the last round's amount overwrites", "amount = kept.amount + excluded.amount",
-            "amount = excluded.amount"),
+            "amount = excluded.amount", 2),
+    _rating("late usage on its own day", "THEN closed.booking_hour ELSE hour END",
+            "THEN hour ELSE hour END"),
+    _rating("what a day lacks in prices", "unpriced = kept.unpriced + excluded.unpriced",
+            "unpriced = excluded.unpriced"),
+    _rating("a day's peak is that of its last round",
+            "amount = kept.amount + excluded.amount,\n        peak = greatest(kept.peak, "
+            "excluded.peak)", "amount = kept.amount + excluded.amount,\n        "
+            "peak = excluded.peak", 2),
+    _rerating("a closed day edited",
+              "date_trunc('day',\n                   CASE WHEN used_hour < closed.until THEN "
+              "closed.booking_hour", "date_trunc('day',\n                   CASE WHEN used_hour "
+              "< closed.until THEN used_hour"),
+    _rerating("a day at its old price", "amount = kept.amount + excluded.amount",
+              "amount = kept.amount"),
+    _rerating("a day unpriced for ever", "unpriced = kept.unpriced + excluded.unpriced",
+              "unpriced = kept.unpriced"),
     _rating("two versions look like one", "OR coalesce(bill.ratio_id <> item.ratio_id, false)", ""),
     _rating("the end is that of the last round", "greatest(bill.ended_at, item.ended_at)",
             "item.ended_at"),

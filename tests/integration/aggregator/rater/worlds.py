@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from functools import reduce
-from typing import TypeAlias, TypeVar
+from typing import LiteralString, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Identifier
 
 from aggregator.billing.audit import Author
 from aggregator.billing.closing import close_period
@@ -37,11 +38,20 @@ from tests.integration.aggregator.rater.world import (
 )
 
 _FORGET = """
-    TRUNCATE usage, charge, adjustment, late_account, bill, meter, price_class, run, node,
+    TRUNCATE usage, charge, adjustment, late_account, daily, bill, meter, price_class, run, node,
         node_meter, node_account, ingest_group, ratio, method, stream, batch, stream_gap,
         quarantine, period, rerate, rerate_progress RESTART IDENTITY CASCADE
 """
 
+_PEAKS = """
+    SELECT meter_id, used_hour, max(peak) FROM booking WHERE kind IN ('charge', 'late')
+    GROUP BY 1, 2
+"""
+_PEAKS_USED = """
+    SELECT meter_id, date_trunc('hour', started_at, 'UTC'),
+        max(CASE observed_ms WHEN 0 THEN 0 ELSE used / observed_ms END)
+    FROM usage WHERE meter_id > 0 GROUP BY 1, 2
+"""
 CLERK = Author(actor="clerk", reason="because")
 Key: TypeAlias = tuple[datetime, datetime, str, int, int]
 Values: TypeAlias = tuple[object, ...]
@@ -91,8 +101,10 @@ class Player:
             _same("the digest of a closed period", found.recomputed, digest)
 
     def compare(self) -> None:
-        """All charges, adjustments, bills and accounts."""
+        """All charges, adjustments, days, bills and accounts."""
         _same_rows("booking", self._lines(), _expected(self.world.lines))
+        _same_rows("daily", self._days("daily"), self._days("booked"))
+        _same_rows("peak", self._peaks(_PEAKS), self._peaks(_PEAKS_USED))
         bills = {bill.bill_id: astuple(bill) for bill in self._bills()}
         wanted = {bill_id: astuple(bill) for bill_id, bill in self.world.bills().items()}
         _same_rows("bill", bills, wanted)
@@ -249,6 +261,30 @@ class Player:
             {"now": NOW},
         ).fetchall()
         return {row[:5]: row[5:] for row in rows}
+
+    def _peaks(self, statement: LiteralString) -> dict[Values, Values]:
+        return {row[:2]: row[2:] for row in self.connection.execute(statement)}
+
+    def _days(self, source: LiteralString) -> dict[Values, Values]:
+        """Of items, as the rollup has them, or as they follow from what was booked."""
+        rows = self.connection.execute(
+            SQL(
+                """
+                WITH booked AS (
+                    SELECT date_trunc('day', hour, 'UTC') AS day, bill_id,
+                        sum(allocated) AS allocated, sum(used) AS used,
+                        sum(effective) AS effective, sum(billed) AS billed,
+                        coalesce(sum(billed) FILTER (WHERE ratio_id = 0), 0) AS unpriced,
+                        sum(length_ms) AS length_ms, sum(amount) AS amount, max(peak) AS peak
+                    FROM booking GROUP BY 1, 2
+                )
+                SELECT day, bill_id, allocated, used, effective, billed, unpriced, length_ms,
+                    amount, peak
+                FROM {}
+                """
+            ).format(Identifier(source))
+        ).fetchall()
+        return {row[:2]: row[2:] for row in rows}
 
     def _bills(self) -> list[Bill]:
         rows = self.connection.execute(

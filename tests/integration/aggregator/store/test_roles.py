@@ -33,12 +33,17 @@ MATRIX: Final[dict[str, dict[Role, str]]] = {
     "charge": {
         INGEST: "select(ended_at meter_id)",
         RATER: "insert select update(allocated amount billed effective ended_at length_ms"
-        " observed_ms started_at used)",
+        " observed_ms peak started_at used)",
         API: "select",
     },
     "claim": {INGEST: "insert select update(moved_at stream_id)"},
     "claim_floor": {INGEST: "insert select update(floor_at)"},
     "currency_rate": {API: "insert select update(closed_at closed_by ends_on)"},
+    "daily": {
+        RATER: "insert select update(allocated amount billed effective length_ms peak unpriced"
+        " used)",
+        API: "select",
+    },
     "ingest_group": {INGEST: "insert select", RATER: "select update(rated_at)", API: "select"},
     "late_account": {INGEST: "select(hour meter_id)", RATER: "insert", API: "select"},
     "meter": {INGEST: "insert select", RATER: "select", API: "select"},
