@@ -16,7 +16,7 @@ SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage bench mutants churn faults fuzz scale lint format types proto proto-check \
+.PHONY: help run test coverage bench mutants churn faults fuzz api-fuzz scale lint format types proto proto-check \
 	lock clean install-agent install-aggregator uninstall-agent uninstall-aggregator
 
 help: ## list the targets
@@ -50,6 +50,10 @@ faults: $(VENV)/.dev-stamp ## kill everything at random and compare (FAULTS_SECO
 
 fuzz: $(VENV)/.dev-stamp ## damage every byte of a spool of 64 KiB, one at a time, in three ways
 	@$(ALONE) SPOOL_FUZZ_STEP=1 $(BIN)/python -m pytest -q -s tests/faults/test_spool_bytes.py
+
+api-fuzz: $(VENV)/.dev-stamp ## ask whatever the OpenAPI document allows, as each role (FUZZ_SECONDS each)
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/python -m pytest -q -s -p no:randomly \
+		tests/integration/aggregator/api/test_document.py -k nothing_else
 
 scale: $(VENV)/.dev-stamp ## 10,000 agents that reconnect, days of backlog, attacks (SCALE_AGENTS)
 	@$(ALONE) SCALE=1 $(BIN)/python -m pytest -q -s -p no:randomly tests/faults/test_reconnect.py \

@@ -1,24 +1,34 @@
 """Claims about the OpenAPI document and about its reader."""
 
 import asyncio
+import os
 import re
 import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
+from uuid import UUID
 
 import jsonschema_rs
+import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aggregator.api.app import ALL_ROUTES, build_app
+from aggregator.api.item_query import write_cursor
+from aggregator.billing.item_lists import Position
 from aggregator.metrics import Metrics
-from aggregator.settings import Settings
+from aggregator.settings import HttpSettings, Settings
 from aggregator.store.pool import Pool
-from tests.integration.aggregator.api.client import Answer, Api
-from tests.integration.aggregator.rows import Rows
+from tests.integration.aggregator.api.client import Answer, Api, served
+from tests.integration.aggregator.api.owners import FOREIGN, MINE, SCOPES, tokens
+from tests.integration.aggregator.rows import NOON, Rows
 
+FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "0"))
 HOUR_MS = 3_600_000
 RANGE = "from=2026-02-06T00:00:00Z&to=2026-02-07T00:00:00Z"
+CURSOR = write_cursor(
+    Position(at=NOON, job_id="job-1", type="cpu", bill_id=UUID(int=0))  # nobody can guess one
+)
 QUERIES = {
     "/api/admin/v1/nodes/conservation": "?node=n1&from=2026-02-06T00:00:00Z",
     "/api/admin/v1/reconciliation": f"?{RANGE}",
@@ -150,20 +160,38 @@ def test_no_two_routes_clash() -> None:
     assert all(one != other for one, other in pairwise(names))
 
 
+@pytest.mark.timeout(FUZZ_SECONDS + 300)
+@pytest.mark.parametrize("role", ["admin", "viewer", *SCOPES] if FUZZ_SECONDS else ["admin"])
 async def test_whatever_the_document_allows_is_taken_and_nothing_else(
-    api: Api, rows: Rows, tmp_path: Path
+    pool: Pool, api: Api, rows: Rows, tmp_path: Path, role: str
 ) -> None:
-    """A generator of requests from the document finds no surprise, and no 500."""
-    rows.bill()
-    process = await asyncio.create_subprocess_exec(
-        Path(sys.prefix) / "bin/schemathesis",
-        "run",
-        f"http://127.0.0.1:{api.port}/openapi.json",
-        *("--checks", "all", "--phases", "coverage,fuzzing", "--max-examples", "3"),
-        *("--seed", "1", "--no-color"),
-        cwd=tmp_path,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    out, _ = await process.communicate()
-    assert process.returncode == 0, out.decode()[-4000:]
+    """A generator of requests from the document finds no surprise, and no 500.
+
+    For each role where FUZZ_SECONDS says for how long (`make api-fuzz`).
+    """
+    for owner in (MINE, FOREIGN):
+        owner.insert(rows)
+    secret = (await tokens(api))[role]
+    (tmp_path / "schemathesis.toml").write_text(f'[parameters]\n"query.cursor" = "{CURSOR}"\n')
+    settings = HttpSettings(requests_per_minute=0, anonymous_per_minute=0)
+    async with served(pool, settings) as fuzzed:
+        limits = (
+            ("--max-examples", "100000", "--max-time", str(FUZZ_SECONDS))
+            if FUZZ_SECONDS
+            else ("--max-examples", "3")
+        )
+        process = await asyncio.create_subprocess_exec(
+            Path(sys.prefix) / "bin/schemathesis",
+            "run",
+            f"http://127.0.0.1:{fuzzed.port}/openapi.json",
+            *("--checks", "all", "--phases", "coverage,fuzzing", *limits),
+            *("--header", f"Authorization: Bearer {secret}"),
+            *("--seed", "1", "--no-color"),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0, out.decode()[-6000:]
+        if FUZZ_SECONDS:
+            print(f"\n{role}:", *out.decode().splitlines()[-6:], sep="\n  ")
