@@ -8,6 +8,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aggregator.api import docs, health
 from aggregator.api.bills import routes as bills
 from aggregator.api.cors import admit_pages
+from aggregator.api.cost import routes as cost
+from aggregator.api.cost.dialect import COST
 from aggregator.api.dialect import Dialect, Dialects
 from aggregator.api.docs import DOCUMENT
 from aggregator.api.door import Door
@@ -63,11 +65,12 @@ ALL_ROUTES: tuple[Route, ...] = (
     *quote.ROUTES,
     *reconcile.ROUTES,
     *tokens.ROUTES,
+    *cost.ROUTES,
     *health.ROUTES,
     *docs.ROUTES,
 )
 
-ALL_DIALECTS: tuple[Dialect, ...] = ()
+ALL_DIALECTS: tuple[Dialect, ...] = (COST,)
 """Those beside the native one."""
 
 _KEEPALIVE_SECONDS = 75.0

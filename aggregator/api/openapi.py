@@ -148,7 +148,8 @@ def _answer(answer: Answer, schemas: Mapping[_Key, Json]) -> Json:
         }
     if answer.adapter is not None:
         schema = schemas[id(answer.adapter), "serialization"]
-        shown["content"] = {answer.media_type: {"schema": schema}}
+        example: Json = {} if answer.example is None else {"example": answer.example}
+        shown["content"] = {answer.media_type: {"schema": schema} | example}
     return shown
 
 

@@ -167,11 +167,19 @@ def _translated(outage: Outage | None = None) -> Generator[None]:
 
 
 async def rows_of(
-    connection: Connection, statement: Query, parameters: Parameters, kind: type[Row]
+    connection: Connection,
+    statement: Query,
+    parameters: Parameters,
+    kind: type[Row],
+    *,
+    prepare: bool | None = None,
 ) -> Sequence[Row]:
-    """All rows of a short answer, each as a `kind` built from its columns by name."""
+    """All rows of a short answer, each as a `kind` built from its columns by name.
+
+    `prepare` False: planned for these very parameters, however often it is asked.
+    """
     async with connection.cursor(row_factory=_row_factory(kind)) as cursor:
-        await cursor.execute(statement, parameters)
+        await cursor.execute(statement, parameters, prepare=prepare)
         return await cursor.fetchall()
 
 

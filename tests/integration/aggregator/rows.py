@@ -1,7 +1,7 @@
 """Rows as ingest and the rater leave them, for tests that need neither to run."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -82,6 +82,9 @@ class Rows:
         model: str | None = None,
         vc: str = "vc1",
         project: str = "p1",
+        cluster: str = "c1",
+        namespace: str = "ns1",
+        kind: str = "job",
         node: str = "10.0.0.7",
         job_name: str = "name",
         user_id: UUID = NO_USER,
@@ -100,17 +103,44 @@ class Rows:
         )
         self.connection.execute(
             """
-            INSERT INTO bill VALUES (%s, %s, 'c1', %s, %s, %s, %s, %s, %s, %s, 'ns1', 'job',
+            INSERT INTO bill VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
                 %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             """,
             (
-                bill_id, run_id, node, job_id, job_name, user_id, username, vc,
-                project, type_, model, quota, started_at, ended_at or started_at,
+                bill_id, run_id, cluster, node, job_id, job_name, user_id, username, vc,
+                project, namespace, kind, type_, model, quota, started_at, ended_at or started_at,
                 billed, billed // 2, billed, billed, unpriced, length_ms, observed_ms,
                 amount, ratio_id, is_mixed,
             ),
         )  # fmt: skip
         return bill_id
+
+    def daily(
+        self,
+        bill_id: UUID,
+        day: date,
+        *,
+        allocated: int = 0,
+        used: int = 0,
+        effective: int = 0,
+        billed: int | None = None,
+        unpriced: int = 0,
+        amount: Decimal = Decimal(0),
+        length_ms: int = 3_600_000,
+        peak: int = 0,
+    ) -> None:
+        """What counts of an item on a UTC day; billed is effective unless it is said."""
+        self.connection.execute(
+            """
+            INSERT INTO daily (day, bill_id, allocated, used, effective, billed, unpriced,
+                length_ms, amount, peak)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+            """,
+            (
+                datetime.combine(day, time.min, tzinfo=UTC), bill_id, allocated, used, effective,
+                effective if billed is None else billed, unpriced, length_ms, amount, peak,
+            ),
+        )  # fmt: skip
 
     def adjustment(self, bill_id: UUID, *, billed: int, hour: datetime = NOON) -> None:
         """What was booked for late usage of an item, a month before; it has no price."""

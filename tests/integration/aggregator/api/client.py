@@ -14,7 +14,7 @@ from yarl import URL
 
 from aggregator.api.app import build_app, build_runner
 from aggregator.metrics import Metrics
-from aggregator.settings import HttpSettings, Settings
+from aggregator.settings import BillingSettings, Currency, HttpSettings, Settings
 from aggregator.store.pool import Pool
 
 
@@ -95,11 +95,13 @@ async def served(
     pool: Pool,
     http: HttpSettings | None = None,
     *,
+    currency: Currency = "USD",
     prepare: Callable[[web.Application], None] = lambda _: None,
 ) -> AsyncGenerator[Api]:
     """The application on a port of its own; `prepare` may add to it before it starts."""
     metrics = Metrics()
-    app = build_app(Settings(http=http or HttpSettings()), pool, metrics)
+    billing = BillingSettings(currency=currency)
+    app = build_app(Settings(http=http or HttpSettings(), billing=billing), pool, metrics)
     prepare(app)
     runner = build_runner(app)
     await runner.setup()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID, uuid5
 
 from tests.integration.aggregator.api.client import Api
-from tests.integration.aggregator.rows import Rows
+from tests.integration.aggregator.rows import NOON, Rows
 
 HOUR_MS = 3_600_000
 OURS = UUID("11111111-1111-4111-8111-111111111111")
@@ -59,6 +59,7 @@ class Owner:
         rows.connection.execute(
             "UPDATE bill SET bill_id = %s WHERE bill_id = %s", (self.bill_id, bill_id)
         )
+        rows.daily(self.bill_id, NOON.date(), effective=HOUR_MS)
 
 
 MINE = Owner(mark="mine", user_id=OURS)

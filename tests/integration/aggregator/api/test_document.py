@@ -29,12 +29,28 @@ RANGE = "from=2026-02-06T00:00:00Z&to=2026-02-07T00:00:00Z"
 CURSOR = write_cursor(
     Position(at=NOON, job_id="job-1", type="cpu", bill_id=UUID(int=0))  # nobody can guess one
 )
+COST = "/platform/cost.alauda.io/v1beta1"
 QUERIES = {
     "/api/admin/v1/nodes/conservation": "?node=n1&from=2026-02-06T00:00:00Z",
     "/api/admin/v1/reconciliation": f"?{RANGE}",
     "/api/admin/v1/quotas/reserved": "?from=2026-02-06T00:00:00Z&to=2999-02-06T00:00:00Z",
+    f"{COST}/costs/usage": "?start=2026-02-01&end=2026-02-28",
+    f"{COST}/projects/{{project}}/costs/usage": "?start=2026-02-01&end=2026-02-28",
 }
 """What must be asked of paths that do not answer without."""
+CHECKED = ("/api", "/platform", "/healthz", "/readyz")
+"""Where answers are held to the document."""
+CONFIG = f"""
+[parameters]
+"query.cursor" = "{CURSOR}"
+
+[[operations]]
+include-path-regex = "^/platform/"
+checks.positive_data_acceptance.expected-statuses = [
+    "2xx", "3xx", 400, 401, 403, 404, 409, 429, "5xx",
+]
+"""
+"""Of dialects it is 400 also for parameters that are fine each by itself and not together."""
 Json: TypeAlias = dict[str, Any]
 
 
@@ -93,7 +109,9 @@ def assert_as_documented(document: Json, path: str, answer: Answer) -> None:
 
 async def test_real_answers_are_as_documented(api: Api, rows: Rows) -> None:
     """Lists, errors and the administrators' endpoints, with rows of every shape."""
-    rows.user(None, rows.bill(billed=HOUR_MS, is_live=True))
+    bill_id = rows.bill(billed=HOUR_MS, is_live=True)
+    rows.user(None, bill_id)
+    rows.daily(bill_id, NOON.date(), effective=HOUR_MS)
     rows.bill(type_="mem", billed=HOUR_MS, unpriced=HOUR_MS, length_ms=5, observed_ms=5)
     rows.price_class("mem")
     rows.account(rows.node("n1"), "capacity", HOUR_MS)
@@ -110,16 +128,37 @@ async def test_real_answers_are_as_documented(api: Api, rows: Rows) -> None:
     await api.post("/api/admin/v1/tokens", {"name": "ops", "vcName": "vc1"})
     document = (await api.get("/openapi.json")).json()
     for path, item in document["paths"].items():
-        if "get" not in item or not path.startswith(("/api", "/healthz", "/readyz")):
+        if "get" not in item or not path.startswith(CHECKED):
             continue
-        answer = await api.get(path.format(period="2026-02") + queries.get(path, ""))
+        answer = await api.get(path.format(period="2026-02", project="p1") + queries.get(path, ""))
         assert answer.status == 200, path
         assert answer.json()
         assert_as_documented(document, path, answer)
-    for path, query in (("/api/Bills", "?userId=x"), ("/api/admin/v1/ratios/history", "?key=%00")):
+    for path, query in (
+        ("/api/Bills", "?userId=x"),
+        ("/api/admin/v1/ratios/history", "?key=%00"),
+        (f"{COST}/costs/usage", "?start=x"),
+    ):
         answer = await api.get(path + query)
         assert answer.status == 400
         assert_as_documented(document, path, answer)
+
+
+async def test_examples_are_as_documented(api: Api) -> None:
+    """Each fits the schema that it stands beside."""
+    document = (await api.get("/openapi.json")).json()
+    contents = [
+        content
+        for item in document["paths"].values()
+        for operation in item.values()
+        for answer in operation["responses"].values()
+        for content in answer.get("content", {}).values()
+    ]
+    examples = [content for content in contents if "example" in content]
+    assert examples
+    for content in examples:
+        schema = content["schema"] | {"components": document["components"]}
+        jsonschema_rs.validator_for(schema, validate_formats=True).validate(content["example"])
 
 
 async def test_the_reader_comes_from_this_server_alone(api: Api) -> None:
@@ -172,7 +211,7 @@ async def test_whatever_the_document_allows_is_taken_and_nothing_else(
     for owner in (MINE, FOREIGN):
         owner.insert(rows)
     secret = (await tokens(api))[role]
-    (tmp_path / "schemathesis.toml").write_text(f'[parameters]\n"query.cursor" = "{CURSOR}"\n')
+    (tmp_path / "schemathesis.toml").write_text(CONFIG)
     settings = HttpSettings(requests_per_minute=0, anonymous_per_minute=0)
     async with served(pool, settings) as fuzzed:
         limits = (

@@ -5,7 +5,9 @@ from importlib.resources import files
 
 from aggregator.store.queries import parse
 
-OWNED = re.compile(r"\b(?:FROM|JOIN)\s+(?:bill|charge|run|billing_user|booking|adjustment)\b")
+OWNED = re.compile(
+    r"\b(?:FROM|JOIN)\s+(?:bill|charge|run|billing_user|booking|adjustment|daily|project_quota)\b"
+)
 CONDITION = re.compile(
     r"in_scope\(\s*(?:\w+\.)?user_id, (?:\w+\.)?vc, (?:\w+\.)?project,\s+"
     r"%\(scope_user_id\)s, %\(scope_vc\)s, %\(scope_project\)s\)"
@@ -18,6 +20,9 @@ EVERYBODYS = {
     "list_segments": "of an item that get_item showed",
     "list_projects": "names, for viewers of everything",
     "is_known_project": "a name, for administrators",
+    "list_live_quotas": "what is reserved, for viewers of everything",
+    "list_quota_history": "what was reserved, for viewers of everything",
+    "list_reserved": "what was reserved, for viewers of everything",
     "reconcile_bills": "sums of everything, for viewers of everything",
     "reconcile_conservation": "sums of everything, for viewers of everything",
     "reconcile_usage": "sums of everything, for viewers of everything",
