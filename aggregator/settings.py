@@ -117,6 +117,13 @@ class BillingSettings(Section):
     currency: Currency = "USD"
 
 
+class PodsSettings(Section):
+    """How the Pods API writes."""
+
+    live_variant: bool = False
+    """As the original's service does: `diskSpaceBilledGB`, and times like 2026-04-06 15:00:00."""
+
+
 class RetentionSettings(Section):
     """How long raw usage is kept; charges are kept for ever."""
 
@@ -164,6 +171,7 @@ class Settings(Section):
     grpc: GrpcSettings = GrpcSettings()
     tls: TlsSettings = TlsSettings()
     billing: BillingSettings = BillingSettings()
+    pods: PodsSettings = PodsSettings()
     retention: RetentionSettings = RetentionSettings()
     ingest: IngestSettings = IngestSettings()
     rater: RaterSettings = RaterSettings()

@@ -6,7 +6,9 @@ by `base_units x MS_PER_HOUR`, once, when rendering.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import lcm
 from types import MappingProxyType
+from typing import Final
 
 from aggregator.model import ResourceType
 
@@ -38,3 +40,11 @@ UNITS: Mapping[str, Unit] = MappingProxyType(
         ResourceType.STORAGE: Unit(name="Mi", base_units=1024),
     }
 )
+
+COMMON: Final = Unit(name="", base_units=lcm(*(each.base_units for each in UNITS.values())))
+"""What amounts of all types are added up in: each is a whole multiple of it."""
+
+
+def common_factor(type_: str) -> int:
+    """How many base units of COMMON make one of a type."""
+    return COMMON.base_units // UNITS[type_].base_units

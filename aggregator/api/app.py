@@ -42,7 +42,9 @@ from aggregator.api.native import (
 from aggregator.api.native import routes as native
 from aggregator.api.openapi import document
 from aggregator.api.parse import LARGE_BODY
-from aggregator.api.route import BASE_CURRENCY, DATABASE, METRICS, USAGE_DAYS, Route
+from aggregator.api.pods import routes as pods
+from aggregator.api.pods.dialect import PODS
+from aggregator.api.route import BASE_CURRENCY, DATABASE, METRICS, PODS_LIVE, USAGE_DAYS, Route
 from aggregator.api.router import add_routes
 from aggregator.api.tokenbook import TOKENS, TokenBook
 from aggregator.billing.database import Database
@@ -66,11 +68,12 @@ ALL_ROUTES: tuple[Route, ...] = (
     *reconcile.ROUTES,
     *tokens.ROUTES,
     *cost.ROUTES,
+    *pods.ROUTES,
     *health.ROUTES,
     *docs.ROUTES,
 )
 
-ALL_DIALECTS: tuple[Dialect, ...] = (COST,)
+ALL_DIALECTS: tuple[Dialect, ...] = (COST, PODS)
 """Those beside the native one."""
 
 _KEEPALIVE_SECONDS = 75.0
@@ -89,6 +92,7 @@ def build_app(settings: Settings, pool: Pool, metrics: Metrics) -> web.Applicati
     app[METRICS] = metrics
     app[USAGE_DAYS] = settings.retention.usage_days
     app[BASE_CURRENCY] = settings.billing.currency
+    app[PODS_LIVE] = settings.pods.live_variant
     app[HTTP_METRICS] = HttpMetrics(metrics.registry)
     app[TOKENS] = TokenBook(app[DATABASE])
     app[DOOR] = Door(settings.http, app[TOKENS])

@@ -9,7 +9,8 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Literal, TypeAlias
 
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
+from pydantic_core import core_schema
 
 from aggregator.api.dialect import Dialect, Dialects
 from aggregator.api.route import Adapter, Answer, Route
@@ -36,6 +37,13 @@ class _Schemas(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002
         """Never: `description` says more."""
         return False
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        """Without a default of null: what may be left out is just not required."""
+        shown = super().default_schema(schema)
+        if "default" in shown and shown["default"] is None:
+            del shown["default"]
+        return shown
 
 
 def document(routes: Sequence[Route], dialects: Dialects) -> Json:

@@ -24,6 +24,7 @@ DATABASE = web.AppKey("DATABASE", Database)
 METRICS = web.AppKey("METRICS", Metrics)
 USAGE_DAYS = web.AppKey("USAGE_DAYS", int)
 BASE_CURRENCY = web.AppKey("BASE_CURRENCY", str)
+PODS_LIVE = web.AppKey("PODS_LIVE", bool)
 
 CALLER = web.RequestKey("CALLER", Caller)
 REQUEST_ID = web.RequestKey("REQUEST_ID", str)

@@ -53,6 +53,7 @@ class Owner:
             username=f"{self.mark}-name",
             vc=self.vc,
             project=self.project,
+            kind="service",
             node_id=node_id,
             is_live=True,
         )

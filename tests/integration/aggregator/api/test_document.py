@@ -29,6 +29,7 @@ RANGE = "from=2026-02-06T00:00:00Z&to=2026-02-07T00:00:00Z"
 CURSOR = write_cursor(
     Position(at=NOON, job_id="job-1", type="cpu", bill_id=UUID(int=0))  # nobody can guess one
 )
+DAY = "startTime=2026-02-06T00:00:00Z&endTime=2026-02-07T00:00:00Z"
 COST = "/platform/cost.alauda.io/v1beta1"
 QUERIES = {
     "/api/admin/v1/nodes/conservation": "?node=n1&from=2026-02-06T00:00:00Z",
@@ -36,16 +37,19 @@ QUERIES = {
     "/api/admin/v1/quotas/reserved": "?from=2026-02-06T00:00:00Z&to=2999-02-06T00:00:00Z",
     f"{COST}/costs/usage": "?start=2026-02-01&end=2026-02-28",
     f"{COST}/projects/{{project}}/costs/usage": "?start=2026-02-01&end=2026-02-28",
+    "/v1/billing/pods": f"?{DAY}",
+    "/v1/billing/endpoints": f"?{DAY}",
+    "/v1/billing/networkvolumes": f"?{DAY}",
 }
 """What must be asked of paths that do not answer without."""
-CHECKED = ("/api", "/platform", "/healthz", "/readyz")
+CHECKED = ("/api", "/platform", "/v1/billing", "/healthz", "/readyz")
 """Where answers are held to the document."""
 CONFIG = f"""
 [parameters]
 "query.cursor" = "{CURSOR}"
 
 [[operations]]
-include-path-regex = "^/platform/"
+include-path-regex = "^/(platform|v1/billing)/"
 checks.positive_data_acceptance.expected-statuses = [
     "2xx", "3xx", 400, 401, 403, 404, 409, 429, "5xx",
 ]
@@ -112,6 +116,8 @@ async def test_real_answers_are_as_documented(api: Api, rows: Rows) -> None:
     bill_id = rows.bill(billed=HOUR_MS, is_live=True)
     rows.user(None, bill_id)
     rows.daily(bill_id, NOON.date(), effective=HOUR_MS)
+    for type_ in ("storage", "gpu"):
+        rows.daily(rows.bill("service", type_=type_, kind="service"), NOON.date())
     rows.bill(type_="mem", billed=HOUR_MS, unpriced=HOUR_MS, length_ms=5, observed_ms=5)
     rows.price_class("mem")
     rows.account(rows.node("n1"), "capacity", HOUR_MS)
@@ -138,6 +144,7 @@ async def test_real_answers_are_as_documented(api: Api, rows: Rows) -> None:
         ("/api/Bills", "?userId=x"),
         ("/api/admin/v1/ratios/history", "?key=%00"),
         (f"{COST}/costs/usage", "?start=x"),
+        ("/v1/billing/pods", "?bucketSize=x"),
     ):
         answer = await api.get(path + query)
         assert answer.status == 400

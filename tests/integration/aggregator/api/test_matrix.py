@@ -25,6 +25,7 @@ ROLES = {
 }
 
 DAY = "start=2026-02-06&end=2026-02-06"
+PODS = "startTime=2026-02-06T00:00:00Z&endTime=2026-02-07T00:00:00Z&grouping=podId"
 
 CALLS: dict[str, list[str]] = {
     "Get Bill List": ["", "?userId={user_id}", "?jobId={job}", "?vcName={vc}", "?running=true"],
@@ -34,8 +35,13 @@ CALLS: dict[str, list[str]] = {
     "explainBill": ["?id={bill_id}", "?id={bill_id}"],
     "getCostUsage": [f"?{DAY}", f"?{DAY}&kind=project&name={{project}}"],
     "getProjectCostUsage": [f"?{DAY}", f"?{DAY}", f"?{DAY}&kind=namespace_all"],
+    "PodBilling": [f"?{PODS}", f"?{PODS}&podId={{job}}"],
+    "EndpointBilling": [f"?{PODS}", f"?{PODS}&endpointId={{job}}"],
 }
 """What to ask of an operation so that it answers with something of an owner; "" if not said."""
+
+NAMELESS = {"NetworkVolumeBilling"}
+"""What shows sums without a name; the tests of its dialect hold it to the scopes."""
 
 CHANGES_NOTHING = {"previewRerate", "quote"}
 """Questions that are too long for a URL."""
@@ -100,6 +106,8 @@ async def test_what_is_anothers_is_not_there(api: Api, rows: Rows, name: str) ->
     for route in ALL_ROUTES:
         if route.role is not Role.SCOPED or route.method != "GET":
             continue
+        if route.operation_id in NAMELESS:
+            continue
         for target in calls(route, MINE):
             answer = await api.ask("GET", target, headers=headers)
             assert answer.status == 200, target
@@ -117,7 +125,8 @@ async def test_a_viewer_of_everything_sees_everything(api: Api, rows: Rows) -> N
     """In each list that a scoped token sees a part of."""
     secret = (await seeded(api, rows))["viewer"]
     for route in ALL_ROUTES:
-        if route.role is Role.SCOPED and route.method == "GET":
+        is_list = route.role is Role.SCOPED and route.method == "GET"
+        if is_list and route.operation_id not in NAMELESS:
             for owner in (MINE, FOREIGN):
                 target = calls(route, owner)[0]
                 bearer = {"Authorization": f"Bearer {secret}"}

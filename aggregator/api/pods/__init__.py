@@ -1,0 +1,1 @@
+"""The Pods API: what pods, endpoints and storage were charged, by buckets of time."""
