@@ -12,6 +12,7 @@ from aggregator.admin.errors import UsageError
 from aggregator.admin.explain import EXAMPLES, explain
 from aggregator.admin.output import Column, Format, note, show
 from aggregator.admin.session import examples, session_of
+from aggregator.model import Method as BillingMethod
 from aggregator.rating.month import MonthError, parse_month
 
 app = typer.Typer()
@@ -29,6 +30,11 @@ Running = Annotated[
 ]
 Month = Annotated[
     str | None, typer.Option("--period", help="Only what counts in a month like 2026-10 (UTC)")
+]
+
+Method = Annotated[
+    BillingMethod | None,
+    typer.Option(help="Bill by this method instead of those in force at the time"),
 ]
 
 _ITEM = (
@@ -82,6 +88,7 @@ _NODES = (
         "nodemeter bills --user alice",
         "nodemeter bills --type gpu --running",
         "nodemeter bills --period 2026-10",
+        "nodemeter bills --method request",
         "nodemeter bills --output csv > bills.csv",
     ),
 )
@@ -95,8 +102,11 @@ def bills(
     node: Node = None,
     running: Running = None,
     period: Month = None,
+    method: Method = None,
 ) -> None:
     """Show usage and fee of every job, the newest first.
+
+    --method shows what they would be by another billing method, at the prices of their time.
 
     Of a closed period the answer is for ever the same; without --period, what was told later or
     rated anew is in the figures of the job. How a fee came about is shown by `bills explain`.
@@ -105,7 +115,14 @@ def bills(
         return
     session = session_of(context)
     which = _Which(
-        user=user, type_=type_, job=job, vc=vc, node=node, running=running, period=period
+        user=user,
+        type_=type_,
+        job=job,
+        vc=vc,
+        node=node,
+        running=running,
+        period=period,
+        method=method,
     )
     answer = session.client.get("/api/Bills", **which.parameters(session.client))
     _show(records(answer.body), _BILLS, session.output, which)
@@ -119,6 +136,7 @@ def bills(
     epilog=examples(
         "nodemeter usages --type cpu",
         "nodemeter usages --detail --job train-1a2b",
+        "nodemeter usages --method usage --period 2026-10",
     ),
 )
 def usages(
@@ -131,6 +149,7 @@ def usages(
     node: Node = None,
     running: Running = None,
     period: Month = None,
+    method: Method = None,
     detail: Annotated[
         bool, typer.Option("--detail", help="Allocated, used, effective and coverage, too")
     ] = False,
@@ -138,12 +157,20 @@ def usages(
     """Show what every job used, the newest first.
 
     All in unit-hours: allocated is quota x time, effective the larger of allocated and used
-    in each sampling interval; coverage is the part of the time that was really observed.
+    in each sampling interval; coverage is the part of the time that was really observed. What is
+    billed of them says the type's method (`nodemeter methods`), or --method instead of it.
     """
     session = session_of(context)
     path = "/api/admin/v1/usages" if detail else "/api/Usages"
     which = _Which(
-        user=user, type_=type_, job=job, vc=vc, node=node, running=running, period=period
+        user=user,
+        type_=type_,
+        job=job,
+        vc=vc,
+        node=node,
+        running=running,
+        period=period,
+        method=method,
     )
     rows = session.client.get_list(path, **which.parameters(session.client))
     _show(rows, _DETAILS if detail else _USAGES, session.output, which)
@@ -202,6 +229,7 @@ class _Which:
     node: str | None
     running: bool | None
     period: str | None
+    method: BillingMethod | None
 
     def parameters(self, client: Client) -> dict[str, str | None]:
         """The same as parameters of the API; a user's name is looked up."""
@@ -212,6 +240,7 @@ class _Which:
             "vcName": self.vc,
             "node": self.node,
             "running": None if self.running is None else str(self.running).lower(),
+            "method": self.method and self.method.value,
             **_bounds(self.period),
         }
 

@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from aggregator.api.parse import parse_query
 from aggregator.api.problem import invalid
-from aggregator.api.wire import Count, Flag, Instant, UuidText, wire
+from aggregator.api.wire import Count, Flag, Instant, MethodName, UuidText, wire
 from aggregator.billing.item_lists import (
     Clip,
     ItemFilter,
@@ -23,6 +23,7 @@ from aggregator.billing.item_lists import (
     storable,
 )
 from aggregator.clock import utc_now
+from aggregator.model import Method
 
 HOURLY_DAYS = 31
 _HOURLY = timedelta(days=HOURLY_DAYS)
@@ -62,6 +63,13 @@ class ItemQuery:
             f" {HOURLY_DAYS} days before endTime, or before now"
         ),
     ] = None
+    method: Annotated[
+        MethodName | None,
+        Field(
+            description="What usage and fee come to by this billing method, at the prices of their "
+            "time; without it, by those in force at that time"
+        ),
+    ] = None
     limit: Annotated[
         Count | None,
         Field(description="At most so many items; the header Link leads to the next ones"),
@@ -89,6 +97,7 @@ def parse_items(request: web.Request) -> ItemsAsked:
         ),
         clip=_clip(asked, utc_now()),
         page=Page(limit=asked.limit, after=read_cursor(asked.cursor) if asked.cursor else None),
+        method=Method(asked.method) if asked.method else None,
     )
 
 

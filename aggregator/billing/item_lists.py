@@ -22,11 +22,14 @@ from aggregator.billing.database import (
 )
 from aggregator.billing.items import Item
 from aggregator.billing.scope import EVERYTHING, Scope
+from aggregator.model import Method
 from aggregator.store.queries import Query, query
 
 _COUNT_UNPRICED_ITEMS = query("count_unpriced_items")
+_COUNT_UNPRICED_ITEMS_BY_METHOD = query("count_unpriced_items_by_method")
 _COUNT_UNPRICED_ITEMS_WITHIN = query("count_unpriced_items_within")
 _LIST_ITEMS = query("list_items")
+_LIST_ITEMS_BY_METHOD = query("list_items_by_method")
 _LIST_ITEMS_WITHIN = query("list_items_within")
 
 
@@ -122,16 +125,26 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemsAsked:
-    """A question for items."""
+    """A question for items. `method`: by what is billed instead of the one in force."""
 
     which: ItemFilter = ItemFilter()
     clip: Clip = Clip()
     page: Page = Page()
+    method: Method | None = None
 
     @property
     def statement(self) -> Query:
         """The query that answers it."""
-        return _LIST_ITEMS if self.clip.is_everything else _LIST_ITEMS_WITHIN
+        if not self.clip.is_everything:
+            return _LIST_ITEMS_WITHIN
+        return _LIST_ITEMS_BY_METHOD if self.method else _LIST_ITEMS
+
+    @property
+    def count_statement(self) -> Query:
+        """The query that counts those of the answer that lack a price."""
+        if not self.clip.is_everything:
+            return _COUNT_UNPRICED_ITEMS_WITHIN
+        return _COUNT_UNPRICED_ITEMS_BY_METHOD if self.method else _COUNT_UNPRICED_ITEMS
 
     @property
     def matches_nothing(self) -> bool:
@@ -147,6 +160,7 @@ class ItemsAsked:
             "starts_at": self.clip.start,
             "ends_at": self.clip.end,
             "is_hourly": self.clip.is_hourly,
+            "method": self.method and self.method.value,
         }
 
 
@@ -200,9 +214,7 @@ async def _following(
 
 
 async def _count_unpriced(connection: Connection, asked: ItemsAsked, parameters: Parameters) -> int:
-    is_whole = asked.clip.is_everything
-    statement = _COUNT_UNPRICED_ITEMS if is_whole else _COUNT_UNPRICED_ITEMS_WITHIN
     # A plan for these very values: one for any values could use no index.
-    cursor = await connection.execute(statement, parameters, prepare=False)
+    cursor = await connection.execute(asked.count_statement, parameters, prepare=False)
     row = await cursor.fetchone()
     return int(row[0]) if row else 0

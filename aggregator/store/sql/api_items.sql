@@ -31,9 +31,36 @@ bill.bill_id, bill.cluster, bill.node, bill.job_id, bill.job_name, bill.user_id,
 
 -- fragment: live_runs
 -- Those of the item's job, on nodes that are not lost.
-FROM run JOIN node USING (node_id)
-        WHERE run.cluster = bill.cluster AND run.job_id = bill.job_id
-            AND run.settled_at IS NULL AND node.last_seen_at > now() - %(lost_after)s::interval
+FROM run
+        WHERE run.cluster = bill.cluster AND run.job_id = bill.job_id AND run.settled_at IS NULL
+            AND (SELECT node.last_seen_at FROM node WHERE node.node_id = run.node_id)
+                > now() - %(lost_after)s::interval
+
+-- fragment: order
+bill.started_at DESC, bill.job_id, bill.type, bill.bill_id
+
+-- fragment: page
+-- Items as a page shows them, and of each whether its job runs: while any of its runs lives on a
+-- node that is not lost. That is looked up for what is shown alone, and once for each job.
+FROM (
+    SELECT bill.*, ratio.value AS price
+    FROM bill LEFT JOIN ratio USING (ratio_id)
+    WHERE <<items_asked>>
+        AND (%(is_running)s::boolean IS NULL OR %(is_running)s = EXISTS (SELECT <<live_runs>>))
+        AND (%(after_at)s::timestamptz IS NULL
+             OR bill.started_at <= %(after_at)s AND (
+                 bill.started_at < %(after_at)s
+                 OR (bill.job_id, bill.type, bill.bill_id)
+                     > (%(after_job)s::text, %(after_type)s::text, %(after_bill)s::uuid)))
+    ORDER BY <<order>>
+    LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint
+) AS bill
+LEFT JOIN LATERAL (SELECT true AS is_running <<live_runs>> LIMIT 1) AS live ON true
+
+-- fragment: quantity
+-- What is billed by the method that is asked for; else what was, by that in force.
+CASE %(method)s::text WHEN 'request' THEN allocated WHEN 'usage' THEN used
+                             WHEN 'effective' THEN effective ELSE billed END
 
 -- fragment: bounds
 -- The whole hours that a range touches.
@@ -50,8 +77,12 @@ part AS MATERIALIZED (
     SELECT bill_id, CASE WHEN %(is_hourly)s::boolean THEN hour END AS hour, ratio_id,
            min(started_at) AS started_at, max(ended_at) AS ended_at,
            sum(allocated) AS allocated, sum(used) AS used, sum(effective) AS effective,
-           sum(billed) AS billed, sum(length_ms) AS length_ms,
-           sum(observed_ms) AS observed_ms, sum(amount) AS amount
+           sum(<<quantity>>) AS billed, sum(length_ms) AS length_ms,
+           sum(observed_ms) AS observed_ms,
+           CASE WHEN %(method)s::text IS NULL THEN sum(amount)
+                ELSE sum(<<quantity>>) * coalesce(
+                    (SELECT value FROM ratio WHERE ratio.ratio_id = booking.ratio_id), 0)
+           END AS amount
     FROM booking
     WHERE hour >= (SELECT starts_at FROM bounds) AND hour < (SELECT ends_at FROM bounds)
         AND (num_nulls(%(user_id)s::uuid, %(job_id)s::text, %(vc)s::text,
@@ -81,32 +112,64 @@ LATERAL (
 ) AS live
 
 -- name: list_items
--- In the order of the Bill API. A job runs while any of its runs lives on a node that is
--- not lost; that is looked up for each row that is given (LIMIT keeps the planner from
--- gathering all live runs first). price is that of the only version so far. placed_at is by
+-- In the order of the Bill API. price is that of the only version so far. placed_at is by
 -- what it is ordered, and where the next page begins.
 SELECT
     <<item_names>>,
     bill.started_at, bill.ended_at, bill.started_at AS placed_at, NULL::timestamptz AS hour,
     bill.allocated, bill.used, bill.effective, bill.billed, bill.unpriced,
-    bill.length_ms, bill.observed_ms, bill.amount, ratio.value AS price, bill.is_mixed,
-    coalesce((SELECT true <<live_runs>> LIMIT 1), false) AS is_running
-FROM bill LEFT JOIN ratio USING (ratio_id)
-WHERE <<items_asked>>
-    AND (%(is_running)s::boolean IS NULL OR %(is_running)s = EXISTS (SELECT <<live_runs>>))
-    AND (%(after_at)s::timestamptz IS NULL
-         OR bill.started_at <= %(after_at)s AND (
-             bill.started_at < %(after_at)s
-             OR (bill.job_id, bill.type, bill.bill_id)
-                 > (%(after_job)s::text, %(after_type)s::text, %(after_bill)s::uuid)))
-ORDER BY bill.started_at DESC, bill.job_id, bill.type, bill.bill_id
-LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint;
+    bill.length_ms, bill.observed_ms, bill.amount, bill.price, bill.is_mixed,
+    coalesce(live.is_running, false) AS is_running
+<<page>>
+ORDER BY <<order>>;
+
+-- name: list_items_by_method
+-- The same by another method than that in force: at the prices of their time. Only of items with
+-- several of them is each charge looked at.
+SELECT
+    <<item_names>>,
+    bill.started_at, bill.ended_at, bill.started_at AS placed_at, NULL::timestamptz AS hour,
+    bill.allocated, bill.used, bill.effective, <<quantity>> AS billed,
+    CASE WHEN bill.is_mixed THEN mixed.unpriced WHEN bill.ratio_id = 0 THEN <<quantity>> ELSE 0
+    END AS unpriced,
+    bill.length_ms, bill.observed_ms,
+    CASE WHEN bill.is_mixed THEN mixed.amount ELSE <<quantity>> * coalesce(bill.price, 0)
+    END AS amount,
+    bill.price, bill.is_mixed,
+    coalesce(live.is_running, false) AS is_running
+<<page>>
+LEFT JOIN LATERAL (
+    SELECT coalesce(sum(part.quantity) FILTER (WHERE part.ratio_id = 0), 0) AS unpriced,
+           sum(part.quantity * coalesce(ratio.value, 0)) AS amount
+    FROM (
+        SELECT booking.ratio_id, <<quantity>> AS quantity
+        FROM meter JOIN booking USING (meter_id)
+        WHERE meter.bill_id = bill.bill_id
+    ) AS part
+    LEFT JOIN ratio USING (ratio_id)
+) AS mixed ON bill.is_mixed
+ORDER BY <<order>>;
 
 -- name: count_unpriced_items
 -- Of what list_items gives for the same parameters, on all its pages.
 SELECT count(*)
 FROM bill
 WHERE bill.is_unpriced AND <<items_asked>>
+    AND (%(is_running)s::boolean IS NULL OR %(is_running)s = EXISTS (SELECT <<live_runs>>));
+
+-- name: count_unpriced_items_by_method
+-- Of what list_items_by_method gives for the same parameters, on all its pages.
+SELECT count(*)
+FROM bill
+WHERE CASE WHEN bill.is_mixed THEN (
+          SELECT sum(part.quantity) > 0
+          FROM (
+              SELECT <<quantity>> AS quantity
+              FROM meter JOIN booking USING (meter_id)
+              WHERE meter.bill_id = bill.bill_id AND booking.ratio_id = 0
+          ) AS part)
+      ELSE bill.ratio_id = 0 AND <<quantity>> > 0 END
+    AND <<items_asked>>
     AND (%(is_running)s::boolean IS NULL OR %(is_running)s = EXISTS (SELECT <<live_runs>>));
 
 -- name: list_items_within
