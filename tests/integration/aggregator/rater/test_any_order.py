@@ -19,16 +19,21 @@ from aggregator.store.grants import Role
 from aggregator.store.pool import Pool, open_pool
 from tests.integration.aggregator.agents import Spool, Use, deliver, records_of
 from tests.integration.aggregator.api.client import served
-from tests.integration.aggregator.rater.pipeline import midnight
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 DEVICE = 126_000
-QUESTIONS = ("/api/Bills", "/api/Usages", "/api/admin/v1/usages")
+QUESTIONS = (
+    "/api/Bills",
+    "/api/Usages",
+    "/api/admin/v1/usages",
+    "/api/Bills?granularity=hour",
+    "/api/admin/v1/usages?method=usage",
+)
 PRICES = """
     INSERT INTO ratio (key, type, value, starts_at, ends_at, created_at, created_by) VALUES
         ('cpu', 'cpu', 0.1, %(at)s::timestamptz - INTERVAL '9 days', %(at)s, now(), 'test'),
         ('cpu', 'cpu', 0.3, %(at)s, NULL, now(), 'test'),
-        ('gpu', 'gpu', 2.5, %(at)s::timestamptz + INTERVAL '7 minutes', NULL, now(), 'test')
+        ('gpu', 'gpu', 2.5, %(at)s::timestamptz - INTERVAL '37 minutes', NULL, now(), 'test')
 """
 
 
@@ -49,7 +54,7 @@ def urls(timescaledb: Server, migrated_template: str) -> Iterator[list[str]]:
 
 
 def uses_of(spool: Spool, start: datetime) -> list[Use]:
-    """What jobs of some shapes do in two days, an hour and a meter at a time."""
+    """What jobs do in the hours from `start` on, and just so a day later; a batch for each."""
     found: list[Use] = []
     for number in range(3):
         run = spool.run(f"j{number}", started_at=start)
@@ -59,7 +64,8 @@ def uses_of(spool: Spool, start: datetime) -> list[Use]:
             )
             found += [
                 Use(meter=meter, start=at, end=at + HOUR / 6, allocated=quota, used=number * 300)
-                for at in (start, start + HOUR / 12, start + HOUR, start + DAY - HOUR / 12)
+                for day in (start, start + DAY)
+                for at in (day, day + HOUR / 6, day + HOUR * 11 / 12)
             ]
     return found
 
@@ -92,23 +98,29 @@ async def asked(pool: Pool) -> list[bytes]:
 
 
 async def test_every_batch_twice_shuffled_and_half_of_them_late(urls: list[str]) -> None:
-    """A day late, too: the bill is the one of the records in their order."""
-    start = midnight()
+    """Fresh usage comes at once, the other half a day late, after it or among it."""
+    start = utc_now().replace(minute=0, second=0, microsecond=0) - DAY - 2 * HOUR
     with_prices(urls, start + HOUR)
     found: list[list[bytes]] = []
     for seed, url in enumerate(urls):
         spool = Spool(stream_id=UUID(int=7).bytes)
         uses = uses_of(spool, start)
+        fresh = [use for use in uses if use.start >= start + DAY]
+        late = [use for use in uses if use.end <= start + 2 * HOUR]
+        assert len(fresh) == len(late) == len(uses) / 2
         if seed:
-            early = [use for use in uses if use.start >= start + HOUR]
-            late = [use for use in uses if use.start < start + HOUR]
-            random.Random(seed).shuffle(early)
+            random.Random(seed).shuffle(fresh)
             random.Random(seed).shuffle(late)
-            uses = early + late
+            uses = fresh + late if seed == 1 else braided(fresh, late)
         found.append(await answers(url, uses, spool, twice=seed > 0))
     assert found[1] == found[0]
     assert found[2] == found[0]
     assert found[0][0].count(b'"fee":0,') == 0
+
+
+def braided(one: Sequence[Use], other: Sequence[Use]) -> list[Use]:
+    """In turns."""
+    return [use for pair in zip(one, other, strict=True) for use in pair]
 
 
 def with_prices(urls: Sequence[str], at: datetime) -> None:

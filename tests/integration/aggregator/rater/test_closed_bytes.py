@@ -29,6 +29,8 @@ def endpoints(period: Period) -> list[str]:
     ]
     return [
         *lists,
+        f"/api/Bills?startTime={start}&endTime={end}&granularity=hour",
+        f"/api/admin/v1/usages?startTime={start}&endTime={end}&method=request",
         f"/api/admin/v1/periods/{name}?verify=true",
         f"/api/admin/v1/adjustments?period={name}",
         f"/api/admin/v1/nodes/conservation?node=n1&from={middle}&to={end}",
