@@ -4,11 +4,13 @@ from typing import Annotated
 
 import typer
 
+from aggregator.admin.choice import one_of
 from aggregator.admin.client import record
 from aggregator.admin.errors import UsageError
 from aggregator.admin.output import Column, Format, show
 from aggregator.admin.session import Reason, examples, session_of
 from aggregator.admin.times import sent
+from aggregator.model import Method, ResourceType
 
 app = typer.Typer(
     help="Methods: what of a usage is billed - effective, request or usage.", no_args_is_help=True
@@ -76,6 +78,7 @@ def set_method(
     What has been used keeps the method of its time.
     """
     session = session_of(context)
+    type_, method = one_of(type_, ResourceType, "type"), one_of(method, Method, "method")
     body = {"type": type_, "method": method, "startsAt": sent(start), "reason": reason}
     try:
         effect = record(session.client.post(_PATH, body).body)
@@ -96,4 +99,5 @@ def show_history(
 ) -> None:
     """Show every method ever set, when and why."""
     session = session_of(context)
+    type_ = type_ and one_of(type_, ResourceType, "type")
     show(session.client.get_list(f"{_PATH}/history", type=type_), _HISTORY, session.output)

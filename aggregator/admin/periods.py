@@ -6,9 +6,10 @@ from urllib.parse import quote
 import typer
 
 from aggregator.admin.client import Number, Record, record, records
-from aggregator.admin.errors import AdminError
+from aggregator.admin.errors import AdminError, UsageError
 from aggregator.admin.output import Column, Format, note, show, show_table
 from aggregator.admin.session import Reason, Yes, confirmed, examples, session_of
+from aggregator.rating.month import MonthError, parse_month
 
 app = typer.Typer(help="Billing periods: calendar months in UTC.", no_args_is_help=True)
 adjustments_app = typer.Typer()
@@ -73,6 +74,7 @@ def show_period(
 ) -> None:
     """Show what a month comes to, by type."""
     session = session_of(context)
+    _check_month(month)
     asked = "true" if verify else None
     found = record(session.client.get(f"{BASE}/{quote(month, safe='')}", verify=asked).body)
     if session.output is Format.TABLE:
@@ -116,6 +118,7 @@ def close_period(
     one changes nothing.
     """
     session = session_of(context)
+    _check_month(month)
     if not confirmed(f"Close {month} for ever?", is_agreed=yes):
         raise AdminError("nothing was closed")
     body = {
@@ -161,6 +164,14 @@ def adjustments(
     show(exact, _ADJUSTMENTS, session.output)
     if not rows:
         note("there are no adjustments of this kind")
+
+
+def _check_month(month: str) -> None:
+    """Raise UsageError for what names no month."""
+    try:
+        parse_month(month)
+    except MonthError as error:
+        raise UsageError(f"MONTH {error}, not {month!r}") from error
 
 
 def _compare(found: Record) -> None:

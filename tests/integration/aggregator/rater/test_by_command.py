@@ -104,9 +104,13 @@ async def test_what_is_wrong_is_told_and_nothing_applied(pipeline: Pipeline, api
     assert "is not over" in await refused(api, "periods", "close", "2998-12")
     assert "must be a month" in await refused(api, "periods", "close", "2998")
     assert "--period must be a month" in await refused(api, "bills", "--period", "2998")
-    unknown = await run("--url", url(api), "periods", "show", "2998")
-    assert (unknown.status, "must be a month" in unknown.err) == (1, True)
+    for month in ("2998", f"{name[:4]}-13", "../bills"):
+        assert "MONTH must be a month like" in await refused(api, "periods", "show", month)
+    (ahead,) = (await nodemeter(api, "periods", "show", "2998-12", "--output", "json")).json
+    assert (ahead["state"], ahead["totals"]) == ("future", [])
     assert (await nodemeter(api, "rerates", "--output", "json")).json == []
+    missing = await run("--url", url(api), "rerates", "--id", "99")
+    assert (missing.status, missing.out, "there is no order 99" in missing.err) == (1, "", True)
 
 
 async def test_a_changed_database_is_told(pipeline: Pipeline, api: Api) -> None:

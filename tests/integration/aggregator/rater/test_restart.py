@@ -28,7 +28,9 @@ def ask(environ: Mapping[str, str], target: str, body: object = None) -> bytes:
         headers={"Content-Type": "application/json"},
     )
     with urlopen(request, timeout=60) as answer:
-        return (answer.headers.get("X-Unpriced-Items") or "").encode() + b" " + answer.read()
+        unpriced: str = answer.headers.get("X-Unpriced-Items", "-")
+        body: bytes = answer.read()
+        return unpriced.encode() + b" " + body
 
 
 def answers(environ: Mapping[str, str], period: Period) -> dict[str, bytes]:

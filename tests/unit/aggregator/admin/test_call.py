@@ -2,11 +2,15 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
+from typer.testing import CliRunner
 
-from aggregator.admin.__main__ import forwarded
+from aggregator.admin.__main__ import app, forwarded
 from aggregator.admin.address import DEFAULT_URL, config_files, default_url
 
 
@@ -38,6 +42,31 @@ def test_the_configuration_of_the_environment_comes_first() -> None:
     named = {"NODEMETER_STATE_DIR": "/run/mine"}
     assert config_files(named)[0] == Path("/run/mine/aggregator.toml")
     assert default_url([]) == DEFAULT_URL
+
+
+def commands(found: object, call: str = "nodemeter") -> Iterator[str]:
+    """Every call that does something."""
+    assert isinstance(found, TyperCommand | TyperGroup)
+    if found.epilog or isinstance(found, TyperCommand):
+        yield call
+    if isinstance(found, TyperGroup):
+        for name, part in found.commands.items():
+            yield from commands(part, f"{call} {name}")
+
+
+@pytest.mark.parametrize("call", list(commands(get_group(app))))
+def test_every_command_helps_with_examples(call: str) -> None:
+    """Calls of its own, that begin as it does, whatever is added."""
+    done = CliRunner().invoke(app, [*call.split()[1:], "--help"])
+    assert done.exit_code == 0
+    assert f"Examples:\n    {call}" in done.output
+
+
+def test_all_commands_are_known_to_the_test() -> None:
+    """Some of each kind at least."""
+    found = set(commands(get_group(app)))
+    assert {"nodemeter", "nodemeter bills explain", "nodemeter quote", "nodemeter rerates"} < found
+    assert len(found) >= 35
 
 
 @pytest.mark.parametrize(
