@@ -29,8 +29,8 @@ def ask(environ: Mapping[str, str], target: str, body: object = None) -> bytes:
     )
     with urlopen(request, timeout=60) as answer:
         unpriced: str = answer.headers.get("X-Unpriced-Items", "-")
-        body: bytes = answer.read()
-        return unpriced.encode() + b" " + body
+        said: bytes = answer.read()
+        return unpriced.encode() + b" " + said
 
 
 def answers(environ: Mapping[str, str], period: Period) -> dict[str, bytes]:
