@@ -22,6 +22,7 @@ from psycopg.rows import TupleRow
 from aggregator.metrics import Metrics
 from aggregator.model import PERIOD_LOCK, PRICE_LOCK, RATER_LOCK, IngestGroupId
 from aggregator.rerater import RerateError, rerate_round
+from aggregator.sealer import seal_hours
 from aggregator.settings import RaterSettings
 from aggregator.store.outage import Outage
 from aggregator.store.pool import Pool
@@ -130,9 +131,13 @@ class Rater:
                 await asyncio.sleep(self._settings.interval_seconds)
 
     async def _turn(self) -> bool:
-        """Rate a round of usage, and one of what is to be rated again; whether there was any."""
+        """Rate a round of usage, and one of what is to be rated again; whether there was any.
+
+        Then seal what is over.
+        """
         groups = await rate_round(self._pool, self._metrics, max_records=self._settings.max_records)
         lines = await rerate_round(self._pool, self._metrics)
+        await seal_hours(self._pool, self._settings)
         await self._observe_lag()
         return bool(groups) or lines is not None
 

@@ -155,6 +155,8 @@ class RaterSettings(Section):
     interval_seconds: float = Field(default=1, gt=0, le=3600)
     max_records: int = Field(default=500_000, ge=1, le=10_000_000)
     """Records in one transaction; one larger group is still taken whole."""
+    seal_after_seconds: float = Field(default=300, ge=0, le=86400)
+    """How long after an hour its charges are final: what is told later is a line of its own."""
 
 
 class LogSettings(Section):

@@ -31,14 +31,27 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
-    """What is closed: all before `closed_until`. What comes too late counts in `now_hour`."""
+    """What is closed: all before `closed_until`. What comes too late counts in `now_hour`.
+
+    Before `sealed_until` no charge changes any more: what comes later is a line beside it.
+    """
 
     closed_until: datetime | None
     now_hour: datetime
+    sealed_until: datetime | None = None
 
     def is_closed(self, hour: datetime) -> bool:
         """Whether nothing may be added to an hour."""
         return self.closed_until is not None and hour < self.closed_until
+
+    def is_sealed(self, hour: datetime) -> bool:
+        """Whether its charges stay as they are; a closed hour is sealed in any case."""
+        is_past = self.sealed_until is not None and hour < self.sealed_until
+        return is_past or self.is_closed(hour)
+
+    def hour_of(self, hour: datetime) -> datetime:
+        """Where a line for usage of an hour counts."""
+        return self.now_hour if self.is_closed(hour) else hour
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +70,13 @@ class Order:
 
 
 def book(charges: Iterable[Charge], books: Books) -> list[Line]:
-    """The lines that rated usage makes: charges, or adjustments where its period is closed."""
+    """The lines that rated usage makes: charges, or adjustments where its hour is sealed."""
     return [
-        Line(hour=books.now_hour, kind="late", charge=charge)
-        if books.is_closed(charge.hour)
-        else Line(hour=charge.hour, kind="charge", charge=charge)
+        Line(
+            hour=books.hour_of(charge.hour),
+            kind="late" if books.is_sealed(charge.hour) else "charge",
+            charge=charge,
+        )
         for charge in charges
     ]
 
@@ -94,7 +109,7 @@ def rerate(
             continue
         new = price_in_force(ratios, meter, charge.started_at)
         if _is_another(charge, new):
-            hour = books.now_hour if books.is_closed(charge.hour) else charge.hour
+            hour = books.hour_of(charge.hour)
             appended += [
                 Line(hour=hour, kind="reversal", charge=_taken_back(charge)),
                 Line(hour=hour, kind="rerated", charge=_priced(charge, new)),

@@ -103,8 +103,9 @@ TABLES: Final[Mapping[str, Rights]] = {
     "currency_rate": {Role.API: (SELECT, INSERT, update("ends_on", "closed_at", "closed_by"))},
     "audit": {Role.API: (SELECT, INSERT)},
     "token": {Role.API: (SELECT, INSERT, update("revoked_at", "revoked_by", "last_used_at"))},
-    # Periods and what is booked after they were closed: appended only.
+    # Periods, sealed hours, and what is booked after that: appended only.
     "period": {Role.RATER: (SELECT,), Role.API: (SELECT, INSERT)},
+    "seal": {Role.RATER: (SELECT, INSERT), Role.API: (SELECT,)},
     "adjustment": {
         Role.INGEST: (select("meter_id", "ended_at"),),
         Role.RATER: (SELECT, INSERT),

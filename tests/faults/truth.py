@@ -75,7 +75,7 @@ _USAGE: Final[LiteralString] = """
 """
 _CHARGES: Final[LiteralString] = """
     SELECT bill.job_id, bill.type, sum(kept.allocated), sum(kept.used), sum(kept.effective)
-    FROM charge AS kept JOIN bill USING (bill_id)
+    FROM booking AS kept JOIN bill USING (bill_id)
     GROUP BY 1, 2
 """
 _BILLS: Final[LiteralString] = """

@@ -32,12 +32,13 @@ FROM (
     FROM run
     JOIN meter USING (run_id)
     JOIN price_class AS class USING (price_class_id)
-    JOIN charge USING (meter_id)
+    JOIN booking AS charge USING (meter_id)
     WHERE run.node_id = %(node_id)s AND class.type <> 'storage'
       AND run.started_at < %(ends_at)s::timestamptz + INTERVAL '1 day'
       AND (run.ended_at IS NULL
            OR run.ended_at >= %(starts_at)s::timestamptz - INTERVAL '1 day')
       AND charge.hour >= %(starts_at)s::timestamptz AND charge.hour < %(ends_at)s::timestamptz
+      AND charge.hour = charge.used_hour
 ) AS part
 GROUP BY GROUPING SETS ((hour, type), (hour, type, device))
 HAVING GROUPING(device) = 1 OR device IS NOT NULL

@@ -135,7 +135,8 @@ GROUP BY 1, 2
 ORDER BY 1, 2;
 
 -- name: list_adjustments
--- By when they were booked. `booked_from`, `booked_until`: hours in which they count.
+-- By when they were booked; without what came after its hour was sealed, which is a charge like
+-- any other. `booked_from`, `booked_until`: hours in which they count.
 -- `used_from`, `used_until`: hours of the usage. Null is any.
 SELECT adjustment.adjustment_id, adjustment.hour, adjustment.used_hour, adjustment.kind,
        adjustment.rerate_id, adjustment.booked_at, adjustment.started_at, adjustment.ended_at,
@@ -145,7 +146,8 @@ SELECT adjustment.adjustment_id, adjustment.hour, adjustment.used_hour, adjustme
 FROM adjustment
 JOIN bill USING (bill_id)
 LEFT JOIN ratio ON ratio.ratio_id = adjustment.ratio_id
-WHERE (%(booked_from)s::timestamptz IS NULL OR adjustment.hour >= %(booked_from)s)
+WHERE NOT (adjustment.kind = 'late' AND adjustment.hour = adjustment.used_hour)
+    AND (%(booked_from)s::timestamptz IS NULL OR adjustment.hour >= %(booked_from)s)
     AND (%(booked_until)s::timestamptz IS NULL OR adjustment.hour < %(booked_until)s)
     AND (%(used_from)s::timestamptz IS NULL OR adjustment.used_hour >= %(used_from)s)
     AND (%(used_until)s::timestamptz IS NULL OR adjustment.used_hour < %(used_until)s)

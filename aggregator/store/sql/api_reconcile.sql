@@ -15,12 +15,12 @@ WITH part AS (
     UNION ALL
     SELECT run.node_id, charge.hour, class.type, 'jobs',
            CASE WHEN class.type IN ('gpu', 'npu') THEN charge.allocated ELSE charge.used END
-    FROM charge
+    FROM booking AS charge
     JOIN meter USING (meter_id)
     JOIN run USING (run_id)
     JOIN price_class AS class USING (price_class_id)
     WHERE charge.hour >= %(starts_at)s::timestamptz AND charge.hour < %(ends_at)s::timestamptz
-      AND class.type <> 'storage'
+      AND charge.hour = charge.used_hour AND class.type <> 'storage'
 ),
 line AS MATERIALIZED (
     SELECT

@@ -62,10 +62,14 @@ ON CONFLICT (bill_id) DO NOTHING;
 -- Between two boundaries no price changes, so records are summed first, per meter, hour
 -- and slot between boundaries, and priced after: a price is looked up once per price
 -- class and slot. Every item that is charged must have its bill: the two counts are equal.
--- Usage of a closed period is no charge of it but an adjustment, in the hour of now.
+-- Usage of a sealed hour is no charge of it but an adjustment there; and of a closed period
+-- one in the hour of now.
 WITH closed AS MATERIALIZED (
     SELECT until, greatest(date_trunc('hour', clock_timestamp(), 'UTC'), until) AS booking_hour
     FROM (SELECT coalesce(max(ends_at), '-infinity') AS until FROM period) AS last
+),
+sealed AS MATERIALIZED (
+    SELECT greatest(closed.until, (SELECT max(seal.until) FROM seal)) AS until FROM closed
 ),
 used AS MATERIALIZED (
     SELECT
@@ -176,7 +180,7 @@ charged AS (
         hour, meter_id, ratio_id, bill_id, started_at, ended_at,
         allocated, used, effective, billed, length_ms, observed_ms, amount, peak
     FROM rated
-    WHERE hour >= (SELECT until FROM closed)
+    WHERE hour >= (SELECT until FROM sealed)
     ORDER BY meter_id, hour, ratio_id
     ON CONFLICT (meter_id, hour, ratio_id) DO UPDATE SET
         started_at = least(kept.started_at, excluded.started_at),
@@ -196,11 +200,12 @@ adjusted AS (
         allocated, used, effective, billed, length_ms, observed_ms, amount, peak
     )
     SELECT
-        closed.booking_hour, hour, meter_id, ratio_id, bill_id, 'late', clock_timestamp(),
+        CASE WHEN hour < closed.until THEN closed.booking_hour ELSE hour END AS booked_hour,
+        hour, meter_id, ratio_id, bill_id, 'late', clock_timestamp(),
         started_at, ended_at,
         allocated, used, effective, billed, length_ms, observed_ms, amount, peak
     FROM rated CROSS JOIN closed
-    WHERE hour < closed.until
+    WHERE hour < (SELECT until FROM sealed)
     ORDER BY meter_id, hour, ratio_id
 ),
 summed AS (
@@ -278,6 +283,25 @@ WHERE ingest_group_id = ANY (%(ingest_group_ids)s::bigint[]);
 -- Of the runs whose end came with the groups, all usage is rated now.
 UPDATE run SET settled_at = clock_timestamp()
 WHERE settled_at IS NULL AND ended_group_id = ANY (%(ingest_group_ids)s::bigint[]);
+
+-- name: get_next_seal
+-- The next hour to seal until: over for so long, and of no usage that waits to be rated. Null:
+-- it is sealed already.
+SELECT next.until
+FROM (
+    SELECT date_trunc('hour', least(clock_timestamp() - %(after)s::interval,
+                                    min(min_started_at)), 'UTC') AS until
+    FROM ingest_group
+    WHERE rated_at IS NULL
+) AS next
+WHERE next.until > (SELECT coalesce(max(until), '-infinity') FROM seal);
+
+-- name: lock_seal
+-- Until the end of the transaction nothing is rated.
+SELECT pg_advisory_xact_lock(%(lock)s);
+
+-- name: insert_seal
+INSERT INTO seal (until, sealed_at) VALUES (%(until)s, clock_timestamp());
 
 -- name: get_rater_lag
 -- Seconds since the oldest group that could be rated came; null: none waits.

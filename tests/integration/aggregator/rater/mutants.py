@@ -37,9 +37,9 @@ def _rerating(name: str, old: str, new: str, times: int = 1) -> Mutant:
     return Mutant(name=name, module=rerater, query="rerate_meters", old=old, new=new, times=times)
 
 
-_IN_TIME = "WHERE hour >= (SELECT until FROM closed)\n    ORDER BY meter_id, hour, ratio_id"
+_IN_TIME = "WHERE hour >= (SELECT until FROM sealed)\n    ORDER BY meter_id, hour, ratio_id"
 _OF_DAY = "length_ms = kept.length_ms + excluded.length_ms,\n        amount"
-_LATE = "WHERE hour < closed.until\n    ORDER BY meter_id, hour, ratio_id"
+_LATE = "WHERE hour < (SELECT until FROM sealed)\n    ORDER BY meter_id, hour, ratio_id"
 
 SHORT = (
     _rating("the price at a window's end", "width_bucket(started_at", "width_bucket(ended_at"),
@@ -61,14 +61,19 @@ SHORT = (
 """Those that every run of the tests tries."""
 
 LONG = (
-    _rating("late usage twice", _IN_TIME, _IN_TIME.replace("hour >= (SELECT until FROM closed)",
+    _rating("late usage twice", _IN_TIME, _IN_TIME.replace("hour >= (SELECT until FROM sealed)",
                                                           "true")),
     _rating("late usage at the price of today", "ratio.validity @> slot_start.at",
             "ratio.validity @> now()"),
-    _rating("late usage in its own hour", "closed.booking_hour, hour, meter_id",
-            "hour, hour, meter_id"),
-    _rating("the first open hour closed, too", "hour < closed.until", "hour <= closed.until",
-            2),
+    _rating("late usage in its own hour",
+            "CASE WHEN hour < closed.until THEN closed.booking_hour ELSE hour END AS booked_hour",
+            "hour AS booked_hour"),
+    _rating("the first open hour closed, too", "CASE WHEN hour < closed.until",
+            "CASE WHEN hour <= closed.until", 2),
+    _rating("the first open hour sealed, too", "hour < (SELECT until FROM sealed)",
+            "hour <= (SELECT until FROM sealed)"),
+    _rating("charges of sealed hours edited",
+            "greatest(closed.until, (SELECT max(seal.until) FROM seal))", "closed.until"),
     _rating("the least specific key", "ratio.vc IS NOT NULL DESC", "ratio.vc IS NOT NULL"),
     _rating("the vc's plain key over its model's", ", ratio.model IS NOT NULL DESC",
             ", ratio.model IS NOT NULL"),

@@ -93,7 +93,14 @@ class Close:
     month: Period
 
 
-Step = Arrive | Declare | Rerate | Close
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """All hours before an instant are sealed."""
+
+    until: datetime
+
+
+Step = Arrive | Declare | Rerate | Seal | Close
 
 
 @dataclass(slots=True, kw_only=True)
@@ -138,6 +145,10 @@ class World:
             appended += rerate(lines, self.meters, self.prices_of(vc), step.order(), self.books)
         self.lines += appended
         return appended
+
+    def seal(self, step: Seal) -> None:
+        """Seal hours."""
+        self.books = replace(self.books, sealed_until=step.until)
 
     def close(self, step: Close) -> None:
         """Close a month."""
@@ -284,7 +295,10 @@ def _steps(
         yield closes.pop(0)
     if chance.random() < 0.8:
         yield _arrival(chance, meters)
+    seals = [Seal(hour(number)) for number in sorted(chance.sample(range(1, HOURS + 1), 2))]
     for _ in range(chance.randint(3, 5)):
+        if seals and chance.random() < 0.3:
+            yield seals.pop(0)
         own = [chance.choice(each) for each in keys.values() if chance.random() < 0.3]
         shared = [chance.choice(plain)] if chance.random() < 0.5 else []
         yield from (_declaration(chance, key) for key in own + shared)

@@ -33,6 +33,7 @@ from tests.integration.aggregator.rater.world import (
     Close,
     Declare,
     Rerate,
+    Seal,
     World,
     random_world,
 )
@@ -40,7 +41,7 @@ from tests.integration.aggregator.rater.world import (
 _FORGET = """
     TRUNCATE usage, charge, adjustment, late_account, daily, bill, meter, price_class, run, node,
         node_meter, node_account, ingest_group, ratio, method, stream, batch, stream_gap,
-        quarantine, period, rerate, rerate_progress RESTART IDENTITY CASCADE
+        quarantine, period, seal, rerate, rerate_progress RESTART IDENTITY CASCADE
 """
 
 _PEAKS = """
@@ -85,6 +86,9 @@ class Player:
                     self._declare(step)
                 case Rerate():
                     await self._rerate(step)
+                case Seal():
+                    self.world.seal(step)
+                    self.connection.execute("INSERT INTO seal VALUES (%s, now())", (step.until,))
                 case Close():
                     self.world.close(step)
                     closed = await close_period(

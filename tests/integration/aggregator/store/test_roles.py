@@ -75,6 +75,7 @@ MATRIX: Final[dict[str, dict[Role, str]]] = {
         API: "select",
     },
     "schema_migration": {API: "select"},
+    "seal": {RATER: "insert select", API: "select"},
     "stream": {
         INGEST: "insert select update(acked_through connected_at epoch hello machine_id seizures)"
     },
