@@ -15,6 +15,8 @@ from aggregator.api.docs import DOCUMENT
 from aggregator.api.door import Door
 from aggregator.api.health import READINESS, Readiness
 from aggregator.api.http_metrics import HttpMetrics
+from aggregator.api.ledger import routes as ledger
+from aggregator.api.ledger.dialect import LEDGER
 from aggregator.api.middleware import (
     DIALECTS,
     DOOR,
@@ -69,11 +71,12 @@ ALL_ROUTES: tuple[Route, ...] = (
     *tokens.ROUTES,
     *cost.ROUTES,
     *pods.ROUTES,
+    *ledger.ROUTES,
     *health.ROUTES,
     *docs.ROUTES,
 )
 
-ALL_DIALECTS: tuple[Dialect, ...] = (COST, PODS)
+ALL_DIALECTS: tuple[Dialect, ...] = (COST, PODS, LEDGER)
 """Those beside the native one."""
 
 _KEEPALIVE_SECONDS = 75.0

@@ -135,7 +135,7 @@ def _position(text: str) -> Position:
     instant = datetime.fromisoformat(at)
     if instant.tzinfo is None:
         raise ValueError("no instant")
-    return Position(at=instant, job_id=job_id, type=type_, bill_id=UUID(bill_id))
+    return Position(at=instant, job_id=job_id, type=type_, bill_id=UUID(str(bill_id)))
 
 
 def _clip(asked: ItemQuery, now: datetime) -> Clip:

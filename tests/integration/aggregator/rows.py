@@ -142,6 +142,58 @@ class Rows:
             ),
         )  # fmt: skip
 
+    def charge(
+        self,
+        bill_id: UUID,
+        *,
+        billed: int = 0,
+        amount: Decimal = Decimal(0),
+        ratio_id: int = 0,
+        hour: datetime = NOON,
+        started_at: datetime | None = None,
+        meter_id: int | None = None,
+    ) -> None:
+        """What a meter of an item comes to in an hour; its own meter unless one is named."""
+        start = started_at or hour
+        meter = meter_id or self.meter(bill_id)
+        self.connection.execute(
+            """
+            INSERT INTO charge VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+            """,
+            (
+                hour, meter, ratio_id, bill_id, start, hour + timedelta(hours=1), billed,
+                billed // 2, billed, billed, 3_600_000, 3_600_000, amount,
+            ),
+        )  # fmt: skip
+
+    def meter(self, bill_id: UUID) -> int:
+        """A meter of an item; its number."""
+        self.connection.execute(
+            """
+            INSERT INTO price_class (type, model, vc) SELECT type, model, vc FROM bill
+            WHERE bill_id = %s ON CONFLICT DO NOTHING
+            """,
+            (bill_id,),
+        )
+        return self._number(
+            """
+            INSERT INTO meter (meter_uid, bill_id, run_id, price_class_id, node_address, quota,
+                group_quota, started_at, ingest_group_id)
+            SELECT gen_random_uuid(), bill.bill_id, bill.run_id, class.price_class_id, bill.node,
+                bill.quota, bill.quota, bill.started_at, 1
+            FROM bill JOIN price_class AS class
+                ON (class.type, class.vc) = (bill.type, bill.vc)
+                AND class.model IS NOT DISTINCT FROM bill.model
+            WHERE bill.bill_id = %s
+            RETURNING meter_id
+            """,
+            bill_id,
+        )
+
+    def seal(self, until: datetime) -> None:
+        """Seal all hours before an instant."""
+        self.connection.execute("INSERT INTO seal VALUES (%s, now())", (until,))
+
     def adjustment(self, bill_id: UUID, *, billed: int, hour: datetime = NOON) -> None:
         """What was booked for late usage of an item, a month before; it has no price."""
         used_hour = hour - timedelta(days=31)

@@ -1,6 +1,8 @@
 """Two owners of everything, and a token for each way to see one of them."""
 
 from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
 from uuid import UUID, uuid5
 
 from tests.integration.aggregator.api.client import Api
@@ -61,6 +63,10 @@ class Owner:
             "UPDATE bill SET bill_id = %s WHERE bill_id = %s", (self.bill_id, bill_id)
         )
         rows.daily(self.bill_id, NOON.date(), effective=HOUR_MS)
+        ratio_id = rows.ratio(f"cpu@{self.vc}", "1", ends_at=NOON)
+        for each in (ratio_id, 0):  # a part of it has no price
+            rows.charge(self.bill_id, billed=HOUR_MS, amount=Decimal(HOUR_MS), ratio_id=each)
+        rows.seal(NOON + timedelta(hours=len(self.mark)))
 
 
 MINE = Owner(mark="mine", user_id=OURS)

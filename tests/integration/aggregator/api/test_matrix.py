@@ -32,6 +32,8 @@ CALLS: dict[str, list[str]] = {
     "Get Usage List": ["", "?userId={user_id}", "?job={job}"],
     "listUsageDetails": ["", "?jobId={job}"],
     "listConservation": ["?node={node}"],
+    "getBillingUsage": ["", "?userId={user_id}"],
+    "getBillingUsageHistory": ["", "?userId={user_id}"],
     "explainBill": ["?id={bill_id}", "?id={bill_id}"],
     "getCostUsage": [f"?{DAY}", f"?{DAY}&kind=project&name={{project}}"],
     "getProjectCostUsage": [f"?{DAY}", f"?{DAY}", f"?{DAY}&kind=namespace_all"],
@@ -63,7 +65,9 @@ def calls(route: Route, owner: Owner) -> list[str]:
 
 def shows_nothing(answer: Answer) -> bool:
     """Whether an answer, in the form of its API, is that there is no such thing."""
-    return answer.status == 404 or answer.text == "[]" or answer.text.endswith('"items":[]}')
+    text = answer.text
+    is_empty = text == "[]" or text.startswith('{"data":[],') or text.endswith('"items":[]}')
+    return answer.status == 404 or is_empty
 
 
 async def seeded(api: Api, rows: Rows) -> dict[str, str]:

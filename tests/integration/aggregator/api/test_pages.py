@@ -72,6 +72,7 @@ FINE = Position(at=NOON, job_id="a", type="cpu", bill_id=UUID(int=1))
         ("cursor=W1tbW1tbW1tbW1tbW1tb", "cursor"),
         ("cursor=" + write_cursor(FINE)[:-4], "cursor"),
         ("cursor=" + "A" * 8000, "cursor"),
+        ("cursor=WyIyMDI2LTAyLTA2VDEyOjAwOjAwKzAwOjAwIiwgImEiLCAiY3B1IiwgNV0", "cursor"),
         ("granularity=day&startTime=2026-02-06T12:00:00Z", "granularity"),
         ("startTime=yesterday", "startTime"),
         ("endTime=2026-02-06T12:00:00", "endTime"),
