@@ -86,6 +86,7 @@ class Meter:
     advanced: int = 0  # effective already recorded for time that the counter has yet to cover
     slack: int = 0  # what the last interval has allocated and not used, as far as a counter tells
     can_reset: bool = True  # a counter that falls began again
+    asleep_ms: int = 0  # so much of the time up to the next reading was slept, as is known before
     spans: list[Span] = field(default_factory=list[Span])
 
 
@@ -119,7 +120,9 @@ def observe(meter: Meter, at_ms: int, reading: Reading, hold_ms: int, blind_ms: 
     length_ms = at_ms - meter.position_ms
     if length_ms < 0:
         return
-    kind = reading.kind
+    kind, blind_ms = reading.kind, blind_ms + meter.asleep_ms
+    if length_ms:
+        meter.asleep_ms = 0
     if kind is not meter.kind:
         if meter.kind is not None:
             _begin_anew(meter, at_ms, reading)
@@ -322,6 +325,7 @@ def _account_held(meter: Meter, until_ms: int, hold_ms: int) -> None:
 def _account_unobserved(meter: Meter, until_ms: int) -> None:
     length_ms = until_ms - meter.position_ms
     if length_ms > 0:
+        meter.asleep_ms = max(0, meter.asleep_ms - length_ms)
         _account(meter, until_ms, 0, meter.quota * length_ms, 0)
 
 

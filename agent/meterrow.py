@@ -19,6 +19,7 @@ def dump_meter(meter: Meter) -> dict[str, Json]:
         "read_at_ms": meter.read_at_ms,
         "advanced": meter.advanced,
         "slack": meter.slack,
+        "asleep_ms": meter.asleep_ms,
         "spans": [list(span) for span in meter.spans],
     }
 
@@ -46,6 +47,7 @@ def load_meter(row: Row, *, number: int, quota: int) -> Meter:
         read_at_ms=row.integer_or_none("read_at_ms"),
         advanced=row.integer("advanced"),
         slack=row.integer("slack", 0),
+        asleep_ms=row.integer("asleep_ms", 0),
         spans=[Span(*values) for values in row.integers("spans")],
     )
 

@@ -96,6 +96,7 @@ def load(data: bytes, *, hold_ms: int, cpu_model: str | None) -> Checkpoint:
             is_open=bool(row.integer("has_vanished")),
             told_ms=row.integer_or_none("told_ms"),
             advanced=row.integer("advanced", 0),
+            asleep_ms=row.integer("asleep_ms", 0),
         )
     anchor = Anchor(boot_id=root.text("boot_id"), offset_ns=root.integer("offset_ns"))
     host = Host(
@@ -157,6 +158,7 @@ def _finished_columns(finished: dict[RunKey, Finished]) -> dict[str, Json]:
         "has_vanished": [int(run.is_open) for run in finished.values()],  # its first name
         "told_ms": [run.told_ms for run in finished.values()],
         "advanced": [run.advanced for run in finished.values()],
+        "asleep_ms": [run.asleep_ms for run in finished.values()],
     }
 
 

@@ -24,7 +24,9 @@ class Finished:
     """An ended run that its provider may name again.
 
     `cpu_value` is where its CPU counter stood, in case it lives after all or more is told of
-    its end; `advanced` is what the meter had ahead of it (see `integrate`).
+    its end; `advanced` is what the meter had ahead of it (see `integrate`). `asleep_ms` is how
+    long the machine has slept since it ended, as far as a look was told: should the run go on
+    from there, so much of it is unobserved.
     """
 
     provider: str
@@ -33,6 +35,7 @@ class Finished:
     is_open: bool  # nobody has told both its end and its CPU time
     told_ms: int | None = None  # its end in its provider's own time; None = it was concluded
     advanced: int = 0
+    asleep_ms: int = 0
 
 
 def end_of(live: LiveRun, ended_at_ms: int, moment: Moment) -> int:
@@ -71,7 +74,9 @@ def last_reading(
     return final
 
 
-def finished_of(live: LiveRun, meters: Iterable[LiveMeter], ended_at_ms: int) -> Finished:
+def finished_of(
+    live: LiveRun, meters: Iterable[LiveMeter], ended_at_ms: int, asleep_ms: int = 0
+) -> Finished:
     """What to remember of a run whose meters have had their last readings, and are settled."""
     cpus = [opened.meter for opened in meters if opened.key.type is ResourceType.CPU]
     told_ms = live.run.ended_at_ms if live.run else None
@@ -83,6 +88,7 @@ def finished_of(live: LiveRun, meters: Iterable[LiveMeter], ended_at_ms: int) ->
         is_open=told_ms is None or not has_final,
         told_ms=told_ms,
         advanced=sum(meter.advanced for meter in cpus),
+        asleep_ms=asleep_ms,
     )
 
 

@@ -157,9 +157,8 @@ class NodeState:
         for key, shares in wanted_groups(run).items():
             self.meters.open_group(live, key, shares, start_ms)
         self.meters.note_source(live)
-        cpu = self.meters.open.get(MeterKey(run.key, ResourceType.CPU, None))
-        if before and cpu:
-            cpu.value, cpu.advanced = before.cpu_value, before.advanced
+        if before:
+            _go_on(live.meters(), before)
         self.live[run.key] = live
         return live
 
@@ -207,9 +206,16 @@ class NodeState:
         """Close what ended with this tick's answers, and open what takes its place."""
         for live in self._changed:
             self._change_quotas(live, now_ms)
+        self._note_sleep(blind_ms)
         for live, ended_at_ms in self._ending:
             self._end(live, ended_at_ms, readings, blind_ms)
         self._changed, self._ending = [], []
+
+    def _note_sleep(self, blind_ms: int) -> None:
+        """Let those that have ended know of it: what goes on from their end has slept, too."""
+        if blind_ms:
+            for key, finished in self.finished.items():
+                self.finished[key] = replace(finished, asleep_ms=finished.asleep_ms + blind_ms)
 
     def settle(self, now_ms: int) -> None:
         """Account for time whose readings will not come any more, as allocated."""
@@ -257,6 +263,7 @@ class NodeState:
         if live.run and live.run.ended_at_ms is not None:
             _retract(meters, ended_at_ms)
         end_ms = max([ended_at_ms, *(opened.meter.position_ms for opened in meters)])
+        seen_ms = max((opened.meter.position_ms for opened in meters), default=end_ms)
         has_restarted = live.key in self.live  # then the readings are of the new one
         for opened in meters:
             if reading := last_reading(live, opened, {} if has_restarted else readings):
@@ -267,7 +274,8 @@ class NodeState:
         for key in list(live.groups):
             self.meters.close_group(live, key, end_ms)
         if not has_restarted:
-            self.finished[live.key] = finished_of(live, meters, end_ms)
+            asleep_ms = max(0, blind_ms - (end_ms - seen_ms))  # it ended before, or in the middle
+            self.finished[live.key] = finished_of(live, meters, end_ms, asleep_ms)
         live.ended_at_ms = end_ms
         self.ended.append(live)
 
@@ -325,6 +333,14 @@ class NodeState:
     def redefine(self) -> None:
         """Tell all definitions anew: who reads the next draft knows none."""
         self.meters.fresh = [opened for live in self.live.values() for opened in live.meters()]
+
+
+def _go_on(meters: Iterable[LiveMeter], before: Finished) -> None:
+    """Begin where a run has ended that did not end, or not there."""
+    for opened in meters:
+        opened.meter.asleep_ms = before.asleep_ms
+        if opened.key.type is ResourceType.CPU:
+            opened.meter.value, opened.meter.advanced = before.cpu_value, before.advanced
 
 
 def _retract(meters: Iterable[LiveMeter], ended_at_ms: int) -> None:

@@ -63,7 +63,7 @@ FAULTS: Final[Mapping[str, Sequence[str]]] = {
         f"{_POISON}::test_instants_that_cannot_be_believed_are_set_aside",
     ],
     "suspend": [
-        "faults/test_clocks.py::test_a_machine_that_sleeps_loses_no_time",
+        "faults/test_clocks.py::test_a_machine_that_sleeps_loses_no_time_and_sees_none",
         f"{_RUNS}::test_a_suspended_machine_loses_no_time_and_sees_none",
     ],
     "reboot": [

@@ -1,7 +1,6 @@
 """A machine's clocks as an agent sees them, moved by a test: see shim.c."""
 
 import mmap
-import struct
 import subprocess
 import time
 from collections.abc import Mapping
@@ -12,7 +11,8 @@ from uuid import uuid4
 from tests.unit.agent.samplers.nvidia.stub import find_compiler
 
 _SOURCE = Path(__file__).with_name("shim.c")
-_SHIFTS = struct.Struct("=qq")
+_SET, _SLEPT, _BOOTED = range(3)
+_SHIFTS = 3
 
 
 class Clocks:
@@ -28,9 +28,9 @@ class Clocks:
         command = [compiler, "-O2", "-Wall", "-shared", "-fPIC", "-o", str(self._library)]
         subprocess.run([*command, str(_SOURCE), "-ldl"], check=True)
         path = folder / "clocks"
-        path.write_bytes(_SHIFTS.pack(0, 0))
-        with path.open("r+b") as file:
-            self._shifts = mmap.mmap(file.fileno(), _SHIFTS.size)
+        path.write_bytes(bytes(8 * _SHIFTS))
+        with path.open("r+b") as file:  # numbers are stored whole: nobody reads half of one
+            self._shifts = memoryview(mmap.mmap(file.fileno(), 8 * _SHIFTS)).cast("q")
         self._path = path
         self.reboot(boottime=False)
 
@@ -45,36 +45,30 @@ class Clocks:
 
     def set_wall(self, by: timedelta) -> None:
         """Set the wall clock."""
-        self._move(by, timedelta(0))
+        self._shifts[_SET] += _ns(by)
 
     def suspend(self, length: timedelta) -> None:
-        """Let the machine sleep: both clocks go on without it."""
-        self._move(length, length)
+        """Let the machine sleep: both clocks go on without it, at the same instant."""
+        self._shifts[_SLEPT] += _ns(length)
 
     def reboot(self, *, boottime: bool = True) -> None:
         """Be in another boot, a minute after its start."""
         self._boot_id.write_text(f"{uuid4()}\n")
         if boottime:
-            now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-            wall_ns, _ = _SHIFTS.unpack_from(self._shifts)
-            _SHIFTS.pack_into(self._shifts, 0, wall_ns, 60 * 10**9 - now_ns)
+            now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + self._shifts[_SLEPT]
+            self._shifts[_BOOTED] = 60 * 10**9 - now_ns
 
     def now(self) -> datetime:
         """What the wall clock says."""
-        wall_ns, _ = _SHIFTS.unpack_from(self._shifts)
-        ns = time.clock_gettime_ns(time.CLOCK_REALTIME) + wall_ns
+        ns = time.clock_gettime_ns(time.CLOCK_REALTIME) + self._shifts[_SET] + self._shifts[_SLEPT]
         return datetime.fromtimestamp(ns // 10**9, UTC) + timedelta(microseconds=ns % 10**9 // 1000)
 
     def elapsed(self) -> timedelta:
         """Time since the boot, asleep or not."""
-        _, boot_ns = _SHIFTS.unpack_from(self._shifts)
-        ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + boot_ns
+        ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        ns += self._shifts[_BOOTED] + self._shifts[_SLEPT]
         return timedelta(microseconds=ns // 1000)
 
-    def _move(self, wall: timedelta, boot: timedelta) -> None:
-        shifts = _SHIFTS.unpack_from(self._shifts)
-        moved = [
-            before + by // timedelta(microseconds=1) * 1000
-            for before, by in zip(shifts, (wall, boot), strict=True)
-        ]
-        _SHIFTS.pack_into(self._shifts, 0, *moved)
+
+def _ns(length: timedelta) -> int:
+    return length // timedelta(microseconds=1) * 1000

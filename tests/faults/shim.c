@@ -1,8 +1,10 @@
 /* Preloaded into an agent: clocks and a boot id that a test moves.
  *
- * FAULT_CLOCKS names a file of two int64, mapped: by how many nanoseconds CLOCK_REALTIME and
- * CLOCK_BOOTTIME are ahead of the machine's. CLOCK_MONOTONIC stays, since the kernel waits by
- * it; what both of the others gain is therefore time that the machine was suspended.
+ * FAULT_CLOCKS names a file of three int64, mapped, of nanoseconds: by how much the wall clock
+ * was set, how long the machine has slept, and by how much its boot is another one's. To
+ * CLOCK_REALTIME come the first two, to CLOCK_BOOTTIME the last two: a sleep is one number, so
+ * that both clocks go on at the same instant, as the kernel's do. CLOCK_MONOTONIC stays, since
+ * the kernel waits by it.
  * FAULT_BOOT_ID names the file that is read for the kernel's boot id.
  */
 
@@ -21,13 +23,15 @@
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
 #define SECOND 1000000000LL
 
+enum { SET, SLEPT, BOOTED, SHIFTS };
+
 static const volatile int64_t *shifts;
 
 __attribute__((constructor)) static void map_shifts(void)
 {
     const char *path = getenv("FAULT_CLOCKS");
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    void *mapped = fd < 0 ? MAP_FAILED : mmap(NULL, 16, PROT_READ, MAP_SHARED, fd, 0);
+    void *mapped = fd < 0 ? MAP_FAILED : mmap(NULL, SHIFTS * sizeof *shifts, PROT_READ, MAP_SHARED, fd, 0);
 
     shifts = mapped == MAP_FAILED ? NULL : mapped;
     if (fd >= 0)
@@ -39,7 +43,8 @@ int clock_gettime(clockid_t id, struct timespec *now)
     int failed = (int)syscall(SYS_clock_gettime, id, now);
 
     if (!failed && shifts && (id == CLOCK_REALTIME || id == CLOCK_BOOTTIME)) {
-        int64_t ns = now->tv_sec * SECOND + now->tv_nsec + shifts[id == CLOCK_BOOTTIME];
+        int64_t ns = now->tv_sec * SECOND + now->tv_nsec + shifts[SLEPT] +
+                     shifts[id == CLOCK_BOOTTIME ? BOOTED : SET];
         now->tv_sec = ns / SECOND;
         now->tv_nsec = ns % SECOND;
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.clock import DEADBAND_MS
 from aggregator.store.embedded import Server
 from tests.acceptance.product import until
 from tests.faults.clocks import Clocks
@@ -106,8 +107,8 @@ def test_usage_of_another_decade_is_set_aside_and_nothing_else(
     assert verdict.is_exact, verdict.faults
 
 
-def test_a_machine_that_sleeps_loses_no_time(machine: Machine) -> None:
-    """Ten minutes asleep are allocated; the daemon's own tests see that none is observed."""
+def test_a_machine_that_sleeps_loses_no_time_and_sees_none(machine: Machine) -> None:
+    """Ten minutes asleep are allocated, and not observed, however late its end is told."""
     job = machine.begin()
     machine.use(job, 100_000)
     machine.clocks.suspend(timedelta(minutes=10))
@@ -116,6 +117,10 @@ def test_a_machine_that_sleeps_loses_no_time(machine: Machine) -> None:
     machine.rig.finish()
     verdict = machine.rig.verdict()
     assert verdict.is_exact, verdict.faults
+    ((unobserved_ms,),) = machine.rig.database.execute(
+        "SELECT sum(length_ms - observed_ms) FROM bill WHERE type = 'cpu'"
+    )
+    assert 600_000 - DEADBAND_MS <= int(str(unobserved_ms)) < 700_000
 
 
 def test_a_reboot_ends_what_ran_and_counts_from_zero(machine: Machine) -> None:

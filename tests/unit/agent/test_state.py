@@ -514,6 +514,32 @@ def test_a_run_that_ends_as_the_machine_wakes_was_not_observed_asleep() -> None:
     assert total(node.told.of(CPU), "observed_ms") == 20_000
 
 
+@pytest.mark.parametrize("rest_ms", [0, 30_000])
+def test_time_asleep_is_unobserved_where_the_end_is_told_after_the_death(rest_ms: int) -> None:
+    """As it wakes the run seems to have ended when it was last seen; then its end is told."""
+    node, run = Node(), job()
+    node.tick(run, readings=cpu_of(run, 5_000_000))
+    node.tick(after_ms=600_000 + rest_ms, blind_ms=600_000)
+    ended_at_ms = START_MS + 10_000 + 600_000 + rest_ms + 100
+    node.tick(job(ended_at_ms=ended_at_ms, cpu_usec=5_000_000), after_ms=500)
+    records = node.told.of(CPU)
+    assert total(records, "length_ms") == ended_at_ms - START_MS
+    assert total(records, "observed_ms") == 10_000 + rest_ms + 100
+
+
+def test_time_asleep_is_unobserved_where_a_run_comes_back_after_it() -> None:
+    """It was not named as the machine woke, and lives."""
+    node, run = Node(), job()
+    node.tick(run, readings=cpu_of(run, 5_000_000))
+    node.tick(after_ms=601_000, blind_ms=600_000)
+    node.tick(run, after_ms=1_000)
+    node.tick(run, after_ms=1_000, readings=cpu_of(run, 5_000_000))
+    node.tick(job(ended_at_ms=START_MS + 614_000), after_ms=1_000, readings=cpu_of(run, 5_000_000))
+    records = node.told.of(CPU)
+    assert total(records, "length_ms") == 614_000
+    assert total(records, "observed_ms") == 14_000
+
+
 def test_an_end_just_before_what_is_recorded_is_put_there() -> None:
     """What is in a frame is not taken back."""
     node, run = Node(), job()
