@@ -27,6 +27,8 @@ from agent.uplink.tls import TlsFiles
 from proto.metering.v1 import metering_pb2 as pb
 
 _HANG_UP_SECONDS = 2.0
+_REFUSED = "the aggregator refuses us; the backlog waits in the spool"
+_UNREACHED = "the aggregator cannot be reached; the backlog waits in the spool"
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -143,7 +145,7 @@ class Uplink:
             if outcome.is_planned:
                 continue
             self.counters.failures += 1
-            self._tell(outcome.reason)
+            self._tell(outcome.reason, is_refused=outcome.is_refused)
             if outcome.is_stream_lost:
                 self._wait_for_another_stream(outcome.reason)
             else:
@@ -234,7 +236,7 @@ class Uplink:
             while not self._stopping.is_set() and (left := deadline - time.monotonic()) > 0:
                 self._lock.wait(left)
 
-    def _tell(self, reason: str | None) -> None:
+    def _tell(self, reason: str | None, *, is_refused: bool = False) -> None:
         """Log that the connection is lost or back, once each time and for each reason."""
         if reason == self._told:
             return
@@ -243,6 +245,6 @@ class Uplink:
             _LOGGER.info("connected", extra={"action": "connect", "target": self._target})
         else:
             _LOGGER.warning(
-                "the aggregator cannot be reached; the backlog waits in the spool",
+                _REFUSED if is_refused else _UNREACHED,
                 extra={"action": "reconnect", "target": self._target, "reason": reason},
             )

@@ -47,7 +47,8 @@ class Outcome:
     """Why a session is over.
 
     `is_stream_lost`: the stream must not be used any more. `is_planned`: we hung up only to
-    connect again at once. `is_unclear`: one of several messages is not taken; sent one by one,
+    connect again at once. `is_refused`: they were there, and do not want us, now or at all.
+    `is_unclear`: one of several messages is not taken; sent one by one,
     the next time tells which.
     """
 
@@ -55,6 +56,7 @@ class Outcome:
     is_planned: bool = False
     is_stream_lost: bool = False
     is_unclear: bool = False
+    is_refused: bool = False
     retry_after_seconds: float = 0.0
 
 
@@ -269,7 +271,7 @@ class Session:
 
     def _reject(self, reject: pb.Reject) -> None:
         self._counters.rejects += 1
-        detail = f"{Reason.Name(reject.reason)}: {reject.detail}"
+        detail = f"{_name(reject.reason)}: {reject.detail}"
         match reject.reason:
             case Reason.REASON_EXPECTED_SEQUENCE if self.is_welcome:
                 self._go_back(reject.expected)
@@ -283,11 +285,12 @@ class Session:
             case Reason.REASON_FENCED:
                 self.end(Outcome(reason=detail, is_stream_lost=True))
             case Reason.REASON_BUSY:
-                self.end(Outcome(reason=detail, retry_after_seconds=reject.retry_after_ms / 1000))
+                pause = reject.retry_after_ms / 1000
+                self.end(Outcome(reason=detail, is_refused=True, retry_after_seconds=pause))
             case Reason.REASON_INVALID if self.is_welcome:
                 self.blame(detail, reject.sequence)
-            case _:  # a Hello that is refused is a matter of configuration: it is said again
-                self.end(Outcome(reason=detail))
+            case _:  # a matter of configuration: the Hello is said again
+                self.end(Outcome(reason=detail, is_refused=True))
 
     def _go_back(self, sequence: int) -> None:
         """Send again from `sequence`; what was under way from there is not taken."""
@@ -297,3 +300,8 @@ class Session:
         at.following = sequence
         if not 0 < sequence <= self._backlog.last_sequence + 1:
             self.end(Outcome(reason=f"the aggregator expects sequence {sequence}"))
+
+
+def _name(reason: pb.Reject.Reason) -> str:
+    """What it is called; a newer aggregator may have reasons that we do not know."""
+    return Reason.Name(reason) if reason in Reason.values() else f"reason {reason}"

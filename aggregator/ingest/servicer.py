@@ -132,7 +132,7 @@ class MeteringServicer:
                     "reason": str(error),
                 },
             )
-            refuse(session, self._metrics, pb.Reject.REASON_INVALID, detail=str(error))
+            refuse(session, self._metrics, pb.Reject.REASON_REFUSED, detail=str(error))
             session.outbox.close()
 
     async def stream(self, _requests: object, context: Context) -> None:
@@ -228,7 +228,9 @@ class MeteringServicer:
         try:
             bearer = self._gate.admit(context.auth_context(), hello.node)
             return bearer, await self._registrar.welcome(hello)
-        except (IdentityError, HelloError) as error:
+        except IdentityError as error:
+            return None, pb.Reject(reason=pb.Reject.REASON_REFUSED, detail=str(error))
+        except HelloError as error:
             return None, _invalid(str(error))
         except ForeignStreamError:
             return None, pb.Reject(

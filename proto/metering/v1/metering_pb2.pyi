@@ -216,6 +216,7 @@ class Reject(_message.Message):
         REASON_BUSY: _ClassVar[Reject.Reason]
         REASON_CONFLICT: _ClassVar[Reject.Reason]
         REASON_INVALID: _ClassVar[Reject.Reason]
+        REASON_REFUSED: _ClassVar[Reject.Reason]
     REASON_UNSPECIFIED: Reject.Reason
     REASON_EXPECTED_SEQUENCE: Reject.Reason
     REASON_FENCED: Reject.Reason
@@ -223,6 +224,7 @@ class Reject(_message.Message):
     REASON_BUSY: Reject.Reason
     REASON_CONFLICT: Reject.Reason
     REASON_INVALID: Reject.Reason
+    REASON_REFUSED: Reject.Reason
     REASON_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_FIELD_NUMBER: _ClassVar[int]

@@ -168,6 +168,8 @@ def test_both_logs_say_that_a_node_was_revoked_in_mid_stream(
         until(lambda: "acked" if spool.acked_through == 1 else None)
         service.ca("revoke", "node-9", "--reason", "sold to somebody")
         until_told(caplog, "was revoked: sold to somebody")
+        (told,) = [each for each in caplog.records if "sold to" in str(vars(each).get("reason"))]
+        assert told.message == "the aggregator refuses us; the backlog waits in the spool"
         service.logged("expel", "was revoked: sold to somebody")
         append(spool)
         uplink.wake()

@@ -463,6 +463,27 @@ def test_a_refused_hello_is_no_frame(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records == []
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_who_is_sent_away_in_mid_stream_loses_nothing(count: int) -> None:
+    """Its certificate was revoked: that is no judgement of the one batch that is under way."""
+    talk = Talk(of(count)).welcome()
+    assert len(talk.sequences()) == count
+    talk.reject(pb.Reject(reason=R.REASON_REFUSED, detail="was revoked"))
+    assert reasons(talk) == ["REASON_REFUSED: was revoked"]
+    assert talk.session.outcome is not None
+    assert talk.session.outcome.is_refused
+    assert talk.counters.refused == 0
+    assert Talk(talk.backlog).welcome().sequences() == [*range(1, count + 1)]
+
+
+def test_a_reason_of_a_newer_aggregator_ends_the_conversation_only() -> None:
+    """It is said by its number."""
+    talk = Talk(of(1)).welcome()
+    newer = pb.AggregatorMessage.FromString(b"\x1a\x02\x08\x63")
+    talk.hears(newer)
+    assert reasons(talk) == ["reason 99: "]
+
+
 def test_what_is_larger_than_the_aggregator_takes_is_never_sent() -> None:
     """Nor what is no batch at all: each is a gap, and the others go on."""
     talk = Talk(MemoryBacklog(batch(1), batch(2, ends=range(1, 500)), b"\xff", batch(4)))
