@@ -5,7 +5,7 @@ import re
 import sys
 
 from agent.enroll.ask import NotConnectedError, enroll
-from agent.enroll.diagnose import context_of, diagnose
+from agent.enroll.diagnose import NO_CERTIFICATE, HungUpError, context_of, diagnose
 from agent.enroll.discover import find_authority
 from agent.enroll.files import write_enrolment
 from agent.enroll.request import life_of, make_request
@@ -18,6 +18,11 @@ from proto.enrolment.v1 import enrolment_pb2 as pb
 _TOKEN = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{64})")
 _PLACE = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 _PORT = 50_052
+_AGENTS_PORT = (
+    "asks for the certificate that enrolling gives: it is where agents send usage. Enrol at the "
+    "port that `nodemeter-aggregator ca issue` prints ([grpc] enroll_port there, "
+    f"{_PORT} unless set)"
+)
 
 
 def run_enroll(settings: AgentSettings, options: argparse.Namespace) -> None:
@@ -72,5 +77,9 @@ def _ask(place: str, authority: bytes, request: pb.EnrollRequest) -> pb.Certifie
 
 
 def _reason(place: str, authority: bytes) -> str | None:
-    host = host_of(place)
-    return diagnose(host, port_of(place), context_of(authority.decode(), "", ""), host)
+    host, context = host_of(place), context_of(authority.decode(), "", "")
+    try:
+        reason = diagnose(host, port_of(place), context, host)
+    except HungUpError:
+        reason = NO_CERTIFICATE
+    return f"{place} {_AGENTS_PORT}" if reason == NO_CERTIFICATE else reason

@@ -23,8 +23,9 @@ _PLAIN = (
     'the aggregator speaks plain text there, and we TLS: set [tls] mode = "mutual" in its '
     "aggregator.toml"
 )
+NO_CERTIFICATE = "the aggregator asks for a certificate and we have none"
 _ALERTS = (
-    ("CERTIFICATE_REQUIRED", "the aggregator asks for a certificate and we have none"),
+    ("CERTIFICATE_REQUIRED", NO_CERTIFICATE),
     ("ALERT_CERTIFICATE_EXPIRED", f"{_REFUSED}: it has expired"),
     ("ALERT_UNKNOWN_CA", f"{_REFUSED}: it is of another authority (wrong CA)"),
     ("ALERT_BAD_CERTIFICATE", f"{_REFUSED}: it is not valid"),
@@ -118,7 +119,7 @@ def _about_server(error: ssl.SSLCertVerificationError, host: str, name: str) -> 
 def _about_us(certificate: str, roots: bytes) -> str:
     """What is wrong with our certificate, as far as that can be told here."""
     if not certificate:
-        return f"the aggregator asks for a certificate and we have none: {_ENROL}"
+        return f"{NO_CERTIFICATE}: {_ENROL}"
     try:
         from agent.enroll.request import fault_of  # noqa: PLC0415  it may not be there
 

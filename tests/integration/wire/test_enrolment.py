@@ -63,6 +63,18 @@ def enrol(
     return agent(environ_of(folder, node), "enroll", "--aggregator", place, "--token", token)
 
 
+def test_who_enrols_where_agents_send_usage_is_told_where_to(
+    service: Service, tmp_path: Path
+) -> None:
+    """The two ports are one apart, and the other one asks for what enrolling gives."""
+    token, place = token_of(service, "gpu-8"), f"127.0.0.1:{service.port}"
+    asked = "enroll", "--aggregator", place, "--token", token
+    done = agent(environ_of(tmp_path, "gpu-8"), *asked)
+    assert done.returncode == 1
+    assert f"{place} asks for the certificate that enrolling gives" in done.stderr
+    assert "enroll_port" in done.stderr
+
+
 def test_a_node_enrols_with_what_was_printed_and_is_let_in(
     service: Service, tmp_path: Path
 ) -> None:
