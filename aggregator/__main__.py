@@ -17,6 +17,7 @@ from aggregator.notify import Notifier
 from aggregator.settings import Settings, find_config, load_settings
 from aggregator.store.embedded import SERVICE_LOGIN, Server, ensure_server
 from aggregator.store.migrate import migrate, prepare
+from aggregator.store.patience import patiently
 from aggregator.values import EMBEDDED
 
 _EXAMPLES: Final = """\
@@ -67,17 +68,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(settings: Settings, command: str) -> None:
     """Serve or migrate, with the database that the configuration names."""
     if settings.database.url != EMBEDDED:
-        prepare(settings.database.url, settings.database.owner_url)
+        database = settings.database
+        patiently(lambda: prepare(database.url, database.owner_url))
         if command == "serve":
-            _serve(settings, settings.database.url, lambda: True)
+            _serve(settings, database.url, lambda: None)
         return
     with ensure_server(settings.database.state_dir) as server:
-        migrate(server.url, login=SERVICE_LOGIN)
+        patiently(lambda: migrate(server.url, login=SERVICE_LOGIN))
         if command == "serve":
-            _serve(settings, server.service_url, lambda: _is_running(server))
+            _serve(settings, server.service_url, lambda: _ending(server))
 
 
-def _serve(settings: Settings, url: str, database_is_running: Callable[[], bool]) -> None:
+def _serve(settings: Settings, url: str, database_ending: Callable[[], str | None]) -> None:
     """Serve; with TLS, log whose connections are refused."""
     has_tls = settings.tls.mode != "off"
     if has_tls:
@@ -87,13 +89,13 @@ def _serve(settings: Settings, url: str, database_is_running: Callable[[], bool]
     with handshakes.logged() if has_tls else nullcontext():
         log.configure(settings.log.level)
         notifier = Notifier(os.environ)
-        asyncio.run(serve(settings, url, notifier, database_is_running=database_is_running))
+        asyncio.run(serve(settings, url, notifier, database_ending=database_ending))
 
 
-def _is_running(server: Server) -> bool:
-    """Whether our own database runs, where it was begun."""
+def _ending(server: Server) -> str | None:
+    """How our own database has ended, and where its log is; None = it runs, where it was begun."""
     server.check_place()
-    return server.is_running()
+    return None if server.is_running() else server.explain()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -29,6 +29,7 @@ from aggregator.reconciler import Reconciler
 from aggregator.settings import HttpSettings, Settings
 from aggregator.store.chunks import add_chunks
 from aggregator.store.grants import Role
+from aggregator.store.patience import waiting
 from aggregator.store.pool import Pool, open_pool
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -46,12 +47,12 @@ async def serve(
     url: str,
     notifier: Notifier,
     *,
-    database_is_running: Callable[[], bool] = lambda: True,
+    database_ending: Callable[[], str | None] = lambda: None,
 ) -> None:
     """Serve until a signal.
 
     Raises `NodemeterError`: what is needed cannot be had, or a part of us has ended.
-    `database_is_running` tells of a server that we own; another's may come and go.
+    `database_ending` says how a server that we own has ended; another's may come and go.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -62,10 +63,10 @@ async def serve(
     async with AsyncExitStack() as stack:
         sizes = {**_WORKERS, Role.API: settings.database.pool_size}
         pools = {
-            role: await stack.enter_async_context(_pool(url, role, size))
+            role: await stack.enter_async_context(_pool(url, role, size, stop))
             for role, size in sizes.items()
         }
-        await add_chunks(pools[Role.MAINTENANCE])
+        await waiting(lambda: add_chunks(pools[Role.MAINTENANCE]), stop)
         await stack.enter_async_context(_http(settings, pools[Role.API], metrics, room))
         tasks = await stack.enter_async_context(_background(settings, pools, metrics))
         server = IngestServer(pools[Role.INGEST], settings, metrics, utc_now, room=room)
@@ -81,12 +82,12 @@ async def serve(
                 "most_agents": room.agents,
             },
         )
-        await _watch(stop, [*tasks, *ingest.tasks], notifier, database_is_running)
+        await _watch(stop, [*tasks, *ingest.tasks], notifier, database_ending)
 
 
 @asynccontextmanager
-async def _pool(url: str, role: Role, size: int) -> AsyncGenerator[Pool]:
-    pool = await open_pool(url, role=role, max_size=size)
+async def _pool(url: str, role: Role, size: int, stop: asyncio.Event) -> AsyncGenerator[Pool]:
+    pool = await waiting(lambda: open_pool(url, role=role, max_size=size), stop)
     try:
         yield pool
     finally:
@@ -144,15 +145,15 @@ async def _watch(
     stop: asyncio.Event,
     tasks: Iterable[asyncio.Task[None]],
     notifier: Notifier,
-    database_is_running: Callable[[], bool],
+    database_ending: Callable[[], str | None],
 ) -> None:
     """Return when told to stop; show the service manager meanwhile that all parts live."""
     while not stop.is_set():
         for task in tasks:
             if task.done():
                 raise PartEndedError(f"the part {task.get_name()} has ended") from _reason(task)
-        if not database_is_running():
-            raise PartEndedError("the embedded database has ended; its log says why")
+        if ending := database_ending():
+            raise PartEndedError(f"the embedded database has ended: {ending}")
         notifier.watchdog()
         try:
             async with asyncio.timeout(_CHECK_SECONDS):

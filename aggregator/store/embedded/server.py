@@ -330,8 +330,10 @@ def _prepare_database(maintenance_url: str, url: str) -> None:
     with psycopg.connect(maintenance_url, autocommit=True) as connection:
         is_there = "SELECT FROM pg_database WHERE datname = %s"
         if connection.execute(is_there, [DATABASE]).fetchone() is None:
-            create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE))
-            connection.execute(create)
+            # Not of template1: a worker of TimescaleDB looks into each database that lets it,
+            # and as long as it does on a busy machine there is no copying it.
+            create = sql.SQL("CREATE DATABASE {} TEMPLATE template0")
+            connection.execute(create.format(sql.Identifier(DATABASE)))
             return
     # The first command after newer packages; there is nothing to update before a migration.
     missing = suppress(psycopg.errors.UndefinedObject)

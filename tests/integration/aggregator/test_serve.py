@@ -136,7 +136,9 @@ def test_it_brings_a_database_of_its_own_and_ends_with_it(software_dir: Path) ->
             os.kill(pid, signal.SIGQUIT)
             assert process.wait(60) == 1
             assert process.stderr is not None
-            assert "the embedded database has ended" in process.stderr.read()
+            said = process.stderr.read()
+            assert "the embedded database has ended: exit status" in said
+            assert f"its log: {folder / 'postgres/data/log'}" in said
     finally:
         shutil.rmtree(folder)
 
