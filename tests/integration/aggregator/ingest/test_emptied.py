@@ -1,5 +1,7 @@
 """A database that was emptied while we run: nothing is acked, nobody gives anything up."""
 
+import asyncio
+
 import psycopg
 from psycopg.rows import TupleRow
 
@@ -19,8 +21,8 @@ async def test_a_connection_that_outlives_its_stream_says_hello_again(
     async with connected(ingest.port) as client:
         await client.welcome(spool)
         await client.deliver(spool.batch())
-        database.execute("DROP SCHEMA public CASCADE")
-        migrate(database_url)
+        await asyncio.to_thread(database.execute, "DROP SCHEMA public CASCADE")
+        await asyncio.to_thread(migrate, database_url)
         await client.say(spool.batch())
         refusal = await client.rejected()
         assert refusal.reason == pb.Reject.REASON_BUSY
