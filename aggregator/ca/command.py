@@ -74,7 +74,14 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
 
 def _add_issue(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("node", metavar="NODE", help="[node] name of its agent: its hostname")
-    parser.add_argument("--hours", type=int, default=_HOURS, help="how long the token holds")
+    parser.add_argument(
+        "--hours",
+        type=int,
+        default=_HOURS,
+        metavar="HOURS",
+        help=f"the token can be used once, within so many hours: 1 to {_LONGEST_HOURS} "
+        f"(default {_HOURS})",
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write key and certificate instead of a token"
     )

@@ -119,7 +119,8 @@ def _count(stored: Stored, metrics: Metrics) -> None:
 
 def _tell_takeover(takeover: Takeover, metrics: Metrics) -> None:
     metrics.takeovers.inc(len(takeover.runs) + takeover.has_accounts)
-    _LOGGER.warning(
+    _LOGGER.log(
+        logging.WARNING if takeover.runs else logging.INFO,  # its accounts alone are no news
         "a node goes on in another stream; what was metered before is not taken again",
         extra={
             "action": "take_over",
