@@ -31,9 +31,26 @@ def endpoints(period: Period) -> list[str]:
         *lists,
         f"/api/Bills?startTime={start}&endTime={end}&granularity=hour",
         f"/api/admin/v1/usages?startTime={start}&endTime={end}&method=request",
+        *other_apis(period, f"startTime={start}&endTime={end}"),
         f"/api/admin/v1/periods/{name}?verify=true",
         f"/api/admin/v1/adjustments?period={name}",
         f"/api/admin/v1/nodes/conservation?node=n1&from={middle}&to={end}",
+    ]
+
+
+def other_apis(period: Period, range_: str) -> list[str]:
+    """The same period by the other billing APIs, in each unit of time that they know."""
+    days = f"start={period.start:%Y-%m-%d}&end={period.end - HOUR:%Y-%m-%d}"
+    cost = "/platform/cost.alauda.io/v1beta1/costs/usage"
+    return [
+        *(f"{cost}?{days}&step={step}" for step in ("day", "week", "month")),
+        f"{cost}?{days}&item=Memory&kind=namespace_all&method=Request",
+        *(
+            f"/v1/billing/pods?{range_}&bucketSize={size}&grouping={by}"
+            for size in ("hour", "day", "month")
+            for by in ("podId", "gpuTypeId")
+        ),
+        f"/v1/billing/networkvolumes?{range_}",
     ]
 
 
