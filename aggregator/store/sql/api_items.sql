@@ -36,6 +36,16 @@ FROM run
             AND (SELECT node.last_seen_at FROM node WHERE node.node_id = run.node_id)
                 > now() - %(lost_after)s::interval
 
+-- fragment: live_job
+LEFT JOIN LATERAL (SELECT true AS is_running <<live_runs>> LIMIT 1) AS live ON true
+
+-- fragment: item_columns
+<<item_names>>,
+    bill.started_at, bill.ended_at, bill.started_at AS placed_at, NULL::timestamptz AS hour,
+    bill.allocated, bill.used, bill.effective, bill.billed, bill.unpriced,
+    bill.length_ms, bill.observed_ms, bill.amount, bill.price, bill.is_mixed,
+    coalesce(live.is_running, false) AS is_running
+
 -- fragment: order
 bill.started_at DESC, bill.job_id, bill.type, bill.bill_id
 
@@ -55,7 +65,7 @@ FROM (
     ORDER BY <<order>>
     LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint
 ) AS bill
-LEFT JOIN LATERAL (SELECT true AS is_running <<live_runs>> LIMIT 1) AS live ON true
+<<live_job>>
 
 -- fragment: quantity
 -- What is billed by the method that is asked for; else what was, by that in force.
@@ -114,14 +124,21 @@ LATERAL (
 -- name: list_items
 -- In the order of the Bill API. price is that of the only version so far. placed_at is by
 -- what it is ordered, and where the next page begins.
-SELECT
-    <<item_names>>,
-    bill.started_at, bill.ended_at, bill.started_at AS placed_at, NULL::timestamptz AS hour,
-    bill.allocated, bill.used, bill.effective, bill.billed, bill.unpriced,
-    bill.length_ms, bill.observed_ms, bill.amount, bill.price, bill.is_mixed,
-    coalesce(live.is_running, false) AS is_running
+SELECT <<item_columns>>
 <<page>>
 ORDER BY <<order>>;
+
+-- name: get_item
+-- One of them.
+SELECT <<item_columns>>
+FROM (
+    SELECT bill.*, ratio.value AS price
+    FROM bill LEFT JOIN ratio USING (ratio_id)
+    WHERE bill.bill_id = %(bill_id)s
+        AND in_scope(bill.user_id, bill.vc, bill.project,
+                     %(scope_user_id)s, %(scope_vc)s, %(scope_project)s)
+) AS bill
+<<live_job>>;
 
 -- name: list_items_by_method
 -- The same by another method than that in force: at the prices of their time. Only of items with

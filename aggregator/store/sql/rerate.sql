@@ -42,6 +42,39 @@ FROM (
     LIMIT %(limit)s
 ) AS next;
 
+-- fragment: priced
+-- The lines that a key can price, and what prices each of them as the ratios stand.
+classed AS MATERIALIZED (
+    SELECT line.*, meter.price_class_id,
+           width_bucket(line.started_at, %(boundaries)s::timestamptz[]) AS slot
+    FROM line
+    JOIN meter USING (meter_id)
+    JOIN price_class AS class USING (price_class_id)
+    WHERE (%(type)s::text IS NULL OR class.type = %(type)s)
+      AND (%(model)s::text IS NULL OR class.model = %(model)s)
+      AND (%(vc)s::text IS NULL OR class.vc = %(vc)s)
+),
+price AS MATERIALIZED (
+    SELECT wanted.price_class_id, wanted.slot,
+           coalesce(best.ratio_id, 0) AS ratio_id, coalesce(best.value, 0) AS value
+    FROM (SELECT DISTINCT price_class_id, slot FROM classed) AS wanted
+    JOIN price_class AS class USING (price_class_id)
+    CROSS JOIN LATERAL (
+        SELECT coalesce((%(boundaries)s::timestamptz[])[wanted.slot],
+                        %(starts_at)s::timestamptz) AS at
+    ) AS slot_start
+    LEFT JOIN LATERAL (
+        SELECT ratio.ratio_id, ratio.value
+        FROM ratio
+        WHERE ratio.type = class.type
+          AND coalesce(ratio.model, '') IN ('', coalesce(class.model, ''))
+          AND coalesce(ratio.vc, '') IN ('', class.vc)
+          AND ratio.validity @> slot_start.at
+        ORDER BY ratio.vc IS NOT NULL DESC, ratio.model IS NOT NULL DESC
+        LIMIT 1
+    ) AS best ON true
+)
+
 -- name: rerate_meters
 -- What is left of each charge after all that was booked for it, priced anew; where that is
 -- another price, it is taken back and booked again: in its own hour, or in the hour of now
@@ -74,36 +107,7 @@ line AS MATERIALIZED (
     GROUP BY meter_id, used_hour, ratio_id, bill_id
     HAVING sum(length_ms) > 0
 ),
-classed AS MATERIALIZED (
-    SELECT line.*, meter.price_class_id,
-           width_bucket(line.started_at, %(boundaries)s::timestamptz[]) AS slot
-    FROM line
-    JOIN meter USING (meter_id)
-    JOIN price_class AS class USING (price_class_id)
-    WHERE (%(type)s::text IS NULL OR class.type = %(type)s)
-      AND (%(model)s::text IS NULL OR class.model = %(model)s)
-      AND (%(vc)s::text IS NULL OR class.vc = %(vc)s)
-),
-price AS MATERIALIZED (
-    SELECT wanted.price_class_id, wanted.slot,
-           coalesce(best.ratio_id, 0) AS ratio_id, coalesce(best.value, 0) AS value
-    FROM (SELECT DISTINCT price_class_id, slot FROM classed) AS wanted
-    JOIN price_class AS class USING (price_class_id)
-    CROSS JOIN LATERAL (
-        SELECT coalesce((%(boundaries)s::timestamptz[])[wanted.slot],
-                        %(starts_at)s::timestamptz) AS at
-    ) AS slot_start
-    LEFT JOIN LATERAL (
-        SELECT ratio.ratio_id, ratio.value
-        FROM ratio
-        WHERE ratio.type = class.type
-          AND coalesce(ratio.model, '') IN ('', coalesce(class.model, ''))
-          AND coalesce(ratio.vc, '') IN ('', class.vc)
-          AND ratio.validity @> slot_start.at
-        ORDER BY ratio.vc IS NOT NULL DESC, ratio.model IS NOT NULL DESC
-        LIMIT 1
-    ) AS best ON true
-),
+<<priced>>,
 changed AS MATERIALIZED (
     SELECT classed.*, price.ratio_id AS new_ratio_id, classed.billed * price.value AS new_amount
     FROM classed
@@ -209,6 +213,53 @@ SET through_meter_id = %(through_meter_id)s,
     updated_at = clock_timestamp(),
     finished_at = CASE WHEN %(is_finished)s THEN clock_timestamp() END
 WHERE rerate_id = %(rerate_id)s;
+
+-- name: preview_rerate
+-- What an order would do, by job: what the charges that it would change come to, before and
+-- after, by type. As rerate_meters, which it must equal; but of all meters, and written nowhere.
+WITH line AS MATERIALIZED (
+    SELECT meter_id, ratio_id, bill_id, min(started_at) AS started_at,
+           sum(billed) AS billed, sum(amount) AS amount
+    FROM (
+        SELECT hour AS used_hour, meter_id, ratio_id, bill_id, started_at, billed, length_ms,
+               amount
+        FROM charge
+        WHERE hour >= %(starts_at)s::timestamptz AND hour < %(ends_at)s::timestamptz
+        UNION ALL
+        SELECT used_hour, meter_id, ratio_id, bill_id, started_at, billed, length_ms, amount
+        FROM adjustment
+        WHERE hour >= %(starts_at)s::timestamptz
+          AND used_hour >= %(starts_at)s::timestamptz AND used_hour < %(ends_at)s::timestamptz
+    ) AS booked
+    GROUP BY meter_id, used_hour, ratio_id, bill_id
+    HAVING sum(length_ms) > 0
+),
+<<priced>>,
+changed AS MATERIALIZED (
+    SELECT classed.bill_id, sum(classed.amount) AS old_amount,
+           sum(classed.billed * price.value) AS new_amount, count(*) AS charges
+    FROM classed
+    JOIN price USING (price_class_id, slot)
+    WHERE (price.ratio_id = 0) <> (classed.ratio_id = 0)
+       OR classed.billed * price.value <> classed.amount
+    GROUP BY classed.bill_id
+),
+typed AS (
+    SELECT bill.cluster, bill.job_id, min(bill.job_name) AS job_name,
+           min(bill.username) AS username, min(bill.vc) AS vc, bill.type,
+           sum(changed.old_amount) AS before, sum(changed.new_amount) AS after,
+           sum(changed.charges)::bigint AS charges
+    FROM changed JOIN bill USING (bill_id)
+    GROUP BY bill.cluster, bill.job_id, bill.type
+)
+SELECT cluster, job_id, min(job_name) AS job_name, min(username) AS username, min(vc) AS vc,
+       array_agg(type ORDER BY type) AS types,
+       array_agg(before ORDER BY type) AS befores,
+       array_agg(after ORDER BY type) AS afters,
+       sum(charges)::bigint AS charges
+FROM typed
+GROUP BY cluster, job_id
+ORDER BY cluster, job_id;
 
 -- name: list_rerate_boundaries
 -- The instants within a range at which some price changes, ascending.

@@ -112,6 +112,7 @@ FILES: Final[dict[str, Role | None]] = {
 ELSEWHERE: Final[dict[str, Role | None]] = {
     "count_all_unpriced_items": MAINTENANCE,
     "list_role_statements": None,
+    "preview_rerate": API,
 }
 """The statements that somebody else runs than their file's others."""
 
