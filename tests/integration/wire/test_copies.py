@@ -237,23 +237,27 @@ async def test_a_rolled_back_spool_that_has_caught_up(
     assert database.execute("SELECT count(*) FROM stream_gap").fetchone() == (0,)
 
 
+async def with_clone(
+    folder: Path, port: int, *, machine_id: str = "machine-1"
+) -> tuple[Machine, Machine]:
+    """A node that told of a job for 130 s, and what has booted since from a copy of its disk."""
+    node = Machine(folder / "spool", port)
+    node.burn(130)
+    await node.deliver()
+    time = replace(node.time)
+    time.reboot("boot-of-clone")
+    copied = copy(node.directory, folder / "clone")
+    clone = Machine(copied, port, machine_id=machine_id, time=time)
+    clone.daemon.look(Look.FULL)
+    await clone.deliver()
+    return node, clone
+
+
 async def test_two_agents_with_a_cloned_spool(
     ingest: IngestServer, database: Database, tmp_path: Path
 ) -> None:
     """Another machine boots from a copy of the disk: the original's job goes on, unharmed."""
-    node = Machine(tmp_path / "spool", ingest.port)
-    node.burn(130)
-    await node.deliver()
-    clone_time = replace(node.time)
-    clone_time.reboot("boot-of-clone")
-    clone = Machine(
-        copy(node.directory, tmp_path / "clone"),
-        ingest.port,
-        machine_id="machine-2",
-        time=clone_time,
-    )
-    clone.daemon.look(Look.FULL)
-    await clone.deliver()
+    node, clone = await with_clone(tmp_path, ingest.port, machine_id="machine-2")
     node.burn(60)
     await node.deliver()
     clone.time.pass_ms(60_000)
@@ -272,14 +276,7 @@ async def test_two_agents_with_a_cloned_spool_and_one_machine_id(
     ingest: IngestServer, database: Database, tmp_path: Path
 ) -> None:
     """The clone takes the stream and says that the job ended; the original corrects that."""
-    node = Machine(tmp_path / "spool", ingest.port)
-    node.burn(130)
-    await node.deliver()
-    clone_time = replace(node.time)
-    clone_time.reboot("boot-of-clone")
-    clone = Machine(copy(node.directory, tmp_path / "clone"), ingest.port, time=clone_time)
-    clone.daemon.look(Look.FULL)
-    await clone.deliver()
+    node, clone = await with_clone(tmp_path, ingest.port)
     assert run_end(database) is not None
     stream_id = node.spool.stream_id
     node.burn(60)
