@@ -167,16 +167,17 @@ def _header_schema(name: str) -> Json:
 
 
 def _problems(route: Route) -> Sequence[HTTPStatus]:
-    """What the route declares, and what every operation behind the door may answer."""
-    limits = (HTTPStatus.TOO_MANY_REQUESTS,) if route.is_limited else ()
-    if route.role is None:
-        return (*route.problems, *limits)
-    common: tuple[HTTPStatus, ...] = (
-        HTTPStatus.UNAUTHORIZED,
-        HTTPStatus.FORBIDDEN,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-    )
-    return (*route.problems, *common, *limits)
+    """What the route declares, what follows from what it takes, and from who may ask it."""
+    found = [*route.problems]
+    if route.query or route.body:
+        found += [HTTPStatus.BAD_REQUEST]
+    if route.body:
+        found += [HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE]
+    if route.role is not None:
+        found += [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE]
+    if route.is_limited:
+        found += [HTTPStatus.TOO_MANY_REQUESTS]
+    return sorted(set(found))
 
 
 def _problem(status: HTTPStatus, schemas: Mapping[_Key, Json], dialect: Dialect) -> Json:

@@ -48,6 +48,7 @@ class Answer:
 class Route:
     """An operation. `path` is as documented, with `{name}` for a variable part.
 
+    `problems` are those of its own: what every query and every body may meet is not named.
     `role` has no default: each route says what it needs. SCOPED: it shows what is within the
     caller's scope, and nothing else; None: it is open to everybody. `ignores_case`: as the
     original of a dialect did, also a slash at the end is ignored.

@@ -121,7 +121,6 @@ ROUTES = (
                 headers=_UNPRICED,
             )
         },
-        problems=(HTTPStatus.BAD_REQUEST,),
         ignores_case=True,
         timeout_seconds=LIST_SECONDS,
     ),
@@ -141,7 +140,6 @@ ROUTES = (
                 headers=_UNPRICED,
             )
         },
-        problems=(HTTPStatus.BAD_REQUEST,),
         ignores_case=True,
         timeout_seconds=LIST_SECONDS,
     ),
@@ -182,11 +180,6 @@ ROUTES = (
         role=Role.ADMIN,
         body=RATIO_FORM,
         answers={HTTPStatus.OK: Answer(description="Success")},
-        problems=(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        ),
         ignores_case=True,
     ),
     Route(

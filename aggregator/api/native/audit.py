@@ -90,6 +90,5 @@ ROUTES = (
         role=Role.VIEWER,
         query=AUDIT_QUERY,
         answers={HTTPStatus.OK: Answer(description="Newest first", adapter=AUDIT_LINES)},
-        problems=(HTTPStatus.BAD_REQUEST,),
     ),
 )

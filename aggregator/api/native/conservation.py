@@ -129,7 +129,7 @@ ROUTES = (
                 adapter=CONSERVATION_LINES,
             )
         },
-        problems=(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND),
+        problems=(HTTPStatus.NOT_FOUND,),
         timeout_seconds=600.0,
     ),
 )

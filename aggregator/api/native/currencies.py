@@ -148,11 +148,6 @@ ROUTES = (
         role=Role.ADMIN,
         body=RATE_FORM,
         answers={HTTPStatus.OK: Answer(description="What it does", adapter=RATE_EFFECT)},
-        problems=(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            HTTPStatus.CONFLICT,
-        ),
+        problems=(HTTPStatus.CONFLICT,),
     ),
 )

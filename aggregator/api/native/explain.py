@@ -149,7 +149,7 @@ ROUTES = (
         answers={
             HTTPStatus.OK: Answer(description="All that it is the sum of", adapter=EXPLANATION)
         },
-        problems=(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND),
+        problems=(HTTPStatus.NOT_FOUND,),
         timeout_seconds=120.0,
     ),
 )

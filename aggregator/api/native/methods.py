@@ -169,12 +169,7 @@ ROUTES = (
         role=Role.ADMIN,
         body=METHOD_CHANGE,
         answers={HTTPStatus.OK: Answer(description="What it does", adapter=METHOD_EFFECT)},
-        problems=(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            HTTPStatus.CONFLICT,
-        ),
+        problems=(HTTPStatus.CONFLICT,),
     ),
     Route(
         method="GET",
@@ -186,6 +181,5 @@ ROUTES = (
         role=Role.VIEWER,
         query=TYPE_QUERY,
         answers={HTTPStatus.OK: Answer(description="Newest first", adapter=METHOD_VERSIONS)},
-        problems=(HTTPStatus.BAD_REQUEST,),
     ),
 )

@@ -319,12 +319,7 @@ ROUTES = (
         role=Role.ADMIN,
         body=PERIOD_CLOSING,
         answers={HTTPStatus.OK: Answer(description="The closed period", adapter=PERIOD_LINE)},
-        problems=(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.CONFLICT,
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        ),
+        problems=(HTTPStatus.CONFLICT,),
         timeout_seconds=CLOSE_SECONDS,
     ),
     Route(
@@ -338,7 +333,7 @@ ROUTES = (
         query=PERIOD_QUERY,
         path_parameters={"period": "A month like 2026-10"},
         answers={HTTPStatus.OK: Answer(description="The period", adapter=PERIOD_VIEW)},
-        problems=(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND),
+        problems=(HTTPStatus.NOT_FOUND,),
         timeout_seconds=CLOSE_SECONDS,
     ),
     Route(
@@ -353,7 +348,6 @@ ROUTES = (
         answers={
             HTTPStatus.OK: Answer(description="By when they were booked", adapter=ADJUSTMENT_LINES)
         },
-        problems=(HTTPStatus.BAD_REQUEST,),
         timeout_seconds=600.0,
     ),
 )

@@ -282,7 +282,6 @@ ROUTES = (
         role=Role.VIEWER,
         query=PROJECT_QUERY,
         answers={HTTPStatus.OK: Answer(description="By project and type", adapter=QUOTA_LINES)},
-        problems=(HTTPStatus.BAD_REQUEST,),
     ),
     Route(
         method="POST",
@@ -294,12 +293,7 @@ ROUTES = (
         role=Role.ADMIN,
         body=QUOTA_CHANGE,
         answers={HTTPStatus.OK: Answer(description="What it does", adapter=QUOTA_EFFECT)},
-        problems=(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            HTTPStatus.CONFLICT,
-        ),
+        problems=(HTTPStatus.CONFLICT,),
     ),
     Route(
         method="DELETE",
@@ -311,7 +305,7 @@ ROUTES = (
         role=Role.ADMIN,
         query=QUOTA_DELETION,
         answers={HTTPStatus.OK: Answer(description="What it does", adapter=QUOTA_EFFECT)},
-        problems=(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND),
+        problems=(HTTPStatus.NOT_FOUND,),
     ),
     Route(
         method="GET",
@@ -323,7 +317,6 @@ ROUTES = (
         role=Role.VIEWER,
         query=PROJECT_QUERY,
         answers={HTTPStatus.OK: Answer(description="Newest first", adapter=QUOTA_VERSIONS)},
-        problems=(HTTPStatus.BAD_REQUEST,),
     ),
     Route(
         method="GET",
@@ -335,6 +328,6 @@ ROUTES = (
         role=Role.VIEWER,
         query=RESERVED_QUERY,
         answers={HTTPStatus.OK: Answer(description="By project and type", adapter=RESERVED_LINES)},
-        problems=(HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT),
+        problems=(HTTPStatus.CONFLICT,),
     ),
 )

@@ -184,11 +184,6 @@ ROUTES = (
         " to use what it asks for.",
         body=QUOTE_FORM,
         answers={HTTPStatus.OK: Answer(description="Line by line", adapter=QUOTE)},
-        problems=(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            HTTPStatus.CONFLICT,
-        ),
+        problems=(HTTPStatus.CONFLICT,),
     ),
 )

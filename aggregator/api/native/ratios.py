@@ -132,11 +132,6 @@ def _listed(form: RatioImport) -> Sequence[Ratio]:
 
 
 _TAG = "Administration"
-_BODY_PROBLEMS = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-)
 
 ROUTES = (
     Route(
@@ -149,7 +144,6 @@ ROUTES = (
         role=Role.SCOPED,
         query=SCHEDULE_QUERY,
         answers={HTTPStatus.OK: Answer(description="By key and start", adapter=RATIO_LINES)},
-        problems=(HTTPStatus.BAD_REQUEST,),
     ),
     Route(
         method="POST",
@@ -161,7 +155,7 @@ ROUTES = (
         role=Role.ADMIN,
         body=RATIO_CHANGE,
         answers={HTTPStatus.OK: Answer(description="What it does", adapter=RATIO_DIFFERENCE)},
-        problems=(*_BODY_PROBLEMS, HTTPStatus.CONFLICT),
+        problems=(HTTPStatus.CONFLICT,),
     ),
     Route(
         method="DELETE",
@@ -173,7 +167,7 @@ ROUTES = (
         role=Role.ADMIN,
         query=DELETION_QUERY,
         answers={HTTPStatus.OK: Answer(description="What it does", adapter=RATIO_DIFFERENCE)},
-        problems=(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND),
+        problems=(HTTPStatus.NOT_FOUND,),
     ),
     Route(
         method="POST",
@@ -191,7 +185,7 @@ ROUTES = (
                 headers={"ETag": "The state that it found, for ifMatch"},
             )
         },
-        problems=(*_BODY_PROBLEMS, HTTPStatus.CONFLICT),
+        problems=(HTTPStatus.CONFLICT,),
         timeout_seconds=120.0,
     ),
     Route(
@@ -208,7 +202,6 @@ ROUTES = (
                 description="By key, the newest declaration first", adapter=RATIO_VERSIONS
             )
         },
-        problems=(HTTPStatus.BAD_REQUEST,),
     ),
     Route(
         method="GET",

@@ -127,7 +127,7 @@ ROUTES = (
         " of their bookings.",
         query=RECONCILE_QUERY,
         answers={HTTPStatus.OK: Answer(description="Check by check", adapter=RECONCILIATION)},
-        problems=(HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT),
+        problems=(HTTPStatus.CONFLICT,),
         timeout_seconds=120.0,
     ),
 )

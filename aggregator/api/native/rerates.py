@@ -182,12 +182,6 @@ def _problem(error: OrderError) -> Problem:
 
 
 _TAG = "Administration"
-_BODY_PROBLEMS = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.CONFLICT,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-)
 
 ROUTES = (
     Route(
@@ -204,7 +198,7 @@ ROUTES = (
                 description="Jobs of which a charge would change", adapter=RERATE_DIFFERENCES
             )
         },
-        problems=_BODY_PROBLEMS,
+        problems=(HTTPStatus.CONFLICT,),
         timeout_seconds=900.0,
     ),
     Route(
@@ -219,7 +213,7 @@ ROUTES = (
         role=Role.ADMIN,
         body=RERATE_ORDER,
         answers={HTTPStatus.ACCEPTED: Answer(description="The order", adapter=RERATE_LINE)},
-        problems=_BODY_PROBLEMS,
+        problems=(HTTPStatus.CONFLICT,),
     ),
     Route(
         method="GET",
@@ -231,6 +225,5 @@ ROUTES = (
         role=Role.VIEWER,
         query=RERATE_QUERY,
         answers={HTTPStatus.OK: Answer(description="The newest first", adapter=RERATE_LINES)},
-        problems=(HTTPStatus.BAD_REQUEST,),
     ),
 )

@@ -59,7 +59,6 @@ ROUTES = (
         role=Role.SCOPED,
         query=ITEM_QUERY,
         answers={HTTPStatus.OK: Answer(description="Newest first", adapter=USAGE_DETAILS)},
-        problems=(HTTPStatus.BAD_REQUEST,),
         timeout_seconds=600.0,
     ),
 )

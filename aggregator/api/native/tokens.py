@@ -202,12 +202,7 @@ ROUTES = (
         role=Role.ADMIN,
         body=TOKEN_FORM,
         answers={HTTPStatus.CREATED: Answer(description="With its secret", adapter=ISSUED_TOKEN)},
-        problems=(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            HTTPStatus.CONFLICT,
-        ),
+        problems=(HTTPStatus.CONFLICT,),
     ),
     Route(
         method="DELETE",
@@ -219,6 +214,6 @@ ROUTES = (
         role=Role.ADMIN,
         query=REVOCATION_QUERY,
         answers={HTTPStatus.OK: Answer(description="What was ended", adapter=TOKEN_LINE)},
-        problems=(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND),
+        problems=(HTTPStatus.NOT_FOUND,),
     ),
 )
