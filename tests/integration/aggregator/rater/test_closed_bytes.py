@@ -41,6 +41,8 @@ def endpoints(period: Period) -> list[str]:
 def other_apis(period: Period, range_: str) -> list[str]:
     """The same period by the other billing APIs, in each unit of time that they know."""
     days = f"start={period.start:%Y-%m-%d}&end={period.end - HOUR:%Y-%m-%d}"
+    dates = f"startDate={period.start:%Y-%m-%d}&endDate={period.end - HOUR:%Y-%m-%d}"
+    stamps = range_.replace("Time=", "Timestamp=")
     cost = "/platform/cost.alauda.io/v1beta1/costs/usage"
     return [
         *(f"{cost}?{days}&step={step}" for step in ("day", "week", "month")),
@@ -51,6 +53,9 @@ def other_apis(period: Period, range_: str) -> list[str]:
             for by in ("podId", "gpuTypeId")
         ),
         f"/v1/billing/networkvolumes?{range_}",
+        f"/api/v1/billing/usage?{dates}&limit=500",
+        f"/api/v1/billing/usage?{dates}&limit=2&page=2&sortOrder=asc",
+        f"/api/v1/billing/usage-history?{stamps}&pageSize=10",
     ]
 
 
