@@ -14,6 +14,8 @@ from aggregator.api.dialect import Dialect, Dialects
 from aggregator.api.docs import DOCUMENT
 from aggregator.api.door import Door
 from aggregator.api.health import READINESS, Readiness
+from aggregator.api.hourly import routes as hourly
+from aggregator.api.hourly.dialect import HOURLY
 from aggregator.api.http_metrics import HttpMetrics
 from aggregator.api.ledger import routes as ledger
 from aggregator.api.ledger.dialect import LEDGER
@@ -56,6 +58,7 @@ from aggregator.store.pool import Pool
 
 ALL_ROUTES: tuple[Route, ...] = (
     *bills.ROUTES,
+    *hourly.ROUTES,
     *ratios.ROUTES,
     *native.ROUTES,
     *conservation.ROUTES,
@@ -76,7 +79,7 @@ ALL_ROUTES: tuple[Route, ...] = (
     *docs.ROUTES,
 )
 
-ALL_DIALECTS: tuple[Dialect, ...] = (COST, PODS, LEDGER)
+ALL_DIALECTS: tuple[Dialect, ...] = (COST, PODS, LEDGER, HOURLY)
 """Those beside the native one."""
 
 _KEEPALIVE_SECONDS = 75.0

@@ -116,12 +116,13 @@ def _operation(route: Route, schemas: Mapping[_Key, Json], dialect: Dialect) -> 
 
 def _path_parameters(route: Route) -> Iterable[Json]:
     for name, description in route.path_parameters.items():
+        kind = route.path_types.get(name)
         yield {
             "name": name,
             "in": "path",
             "required": True,
             "description": description,
-            "schema": {"type": "string", "minLength": 1},
+            "schema": kind.json_schema() if kind else {"type": "string", "minLength": 1},
         }
 
 

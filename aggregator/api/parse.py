@@ -58,6 +58,11 @@ def parse_query(request: web.Request, adapter: TypeAdapter[Model]) -> Model:
     return _validated(adapter, found)
 
 
+def parse_part(request: web.Request, name: str, adapter: TypeAdapter[Model]) -> Model:
+    """A variable part of the path; 400 with the reason."""
+    return _validated(adapter, request.match_info[name], whole=name)
+
+
 async def parse_body(
     request: web.Request, adapter: TypeAdapter[Model], *, limit: int = SMALL_BODY
 ) -> Model:
@@ -149,22 +154,22 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _validated(adapter: TypeAdapter[Model], value: object) -> Model:
+def _validated(adapter: TypeAdapter[Model], value: object, *, whole: str = "body") -> Model:
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
         reasons: dict[str, list[str]] = {}
         for each in error.errors(include_url=False, include_input=False):
-            reasons.setdefault(_field(each), []).append(_reason(each))
+            reasons.setdefault(_field(each) or whole, []).append(_reason(each))
         raise invalid(reasons) from error
 
 
 def _field(detail: ErrorDetails) -> str:
-    """Where, as `value` or `ratios.cpu`."""
+    """Where, as `value` or `ratios.cpu`; "": the whole."""
     path = ""
     for part in detail["loc"]:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    return path or "body"
+    return path
 
 
 def _reason(detail: ErrorDetails) -> str:

@@ -67,6 +67,8 @@ class Route:
     body: Adapter | None = None
     problems: tuple[HTTPStatus, ...] = ()
     path_parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+    path_types: Mapping[str, Adapter] = field(default_factory=dict[str, Adapter])
+    """What a variable part must be; any text if it is not said."""
     ignores_case: bool = False
     is_documented: bool = True
     timeout_seconds: float = 30.0

@@ -38,6 +38,11 @@ def exact_fee(amount: Decimal, unit: Unit) -> Fraction:
     return Fraction(amount) / unit.unit_hour
 
 
+def cents(exact: Fraction) -> float:
+    """Hundredths of a currency's unit, rounded once."""
+    return quotient(100 * exact.numerator, exact.denominator)
+
+
 def fee_at(hours: float, price: Decimal) -> float:
     """Money under one price: the double product, so that a client who multiplies gets ours."""
     return hours * float(price)

@@ -14,6 +14,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aggregator.api.app import ALL_ROUTES, build_app
+from aggregator.api.hourly import queries as hourly
 from aggregator.api.item_query import write_cursor
 from aggregator.billing.item_lists import Position
 from aggregator.metrics import Metrics
@@ -42,17 +43,25 @@ QUERIES = {
     "/v1/billing/networkvolumes": f"?{DAY}",
 }
 """What must be asked of paths that do not answer without."""
-CHECKED = ("/api", "/platform", "/v1/billing", "/healthz", "/readyz")
+CHECKED = ("/api", "/platform", "/v1", "/healthz", "/readyz")
 """Where answers are held to the document."""
 CONFIG = f"""
 [parameters]
 "query.cursor" = "{CURSOR}"
 
 [[operations]]
-include-path-regex = "^/(platform|v1/billing)/|/billing/usage-(history|analytics)$"
+include-path-regex = "^/(platform|v1)/|/billing/usage-(history|analytics)$"
 checks.positive_data_acceptance.expected-statuses = [
     "2xx", "3xx", 400, 401, 403, 404, 409, 429, "5xx",
 ]
+
+[[operations]]
+include-path = ["/v1/billing/usage", "/v1/teams/{{teamId}}/billing/usage"]
+parameters = {{ "query.cursor" = "{hourly.write_cursor(NOON)}" }}
+
+[[operations]]
+include-path-regex = "^/v1/teams/"
+parameters = {{ "path.teamId" = "{MINE.vc}" }}
 """
 """Of dialects it is 400 also for parameters that are fine each by itself and not together."""
 Json: TypeAlias = dict[str, Any]
@@ -136,7 +145,8 @@ async def test_real_answers_are_as_documented(api: Api, rows: Rows) -> None:
     for path, item in document["paths"].items():
         if "get" not in item or not path.startswith(CHECKED):
             continue
-        answer = await api.get(path.format(period="2026-02", project="p1") + queries.get(path, ""))
+        target = path.format(period="2026-02", project="p1", timestamp="1770379200", teamId="vc1")
+        answer = await api.get(target + queries.get(path, ""))
         assert answer.status == 200, path
         assert answer.json()
         assert_as_documented(document, path, answer)

@@ -13,7 +13,7 @@ from aggregator.settings import HttpSettings
 from aggregator.store.pool import Pool
 from tests.integration.aggregator.api.client import Answer, Api, served
 from tests.integration.aggregator.api.owners import FOREIGN, MINE, Owner, tokens
-from tests.integration.aggregator.rows import Rows
+from tests.integration.aggregator.rows import NOON, Rows
 
 ROLES = {
     "nobody": None,
@@ -39,11 +39,17 @@ CALLS: dict[str, list[str]] = {
     "getProjectCostUsage": [f"?{DAY}", f"?{DAY}", f"?{DAY}&kind=namespace_all"],
     "PodBilling": [f"?{PODS}", f"?{PODS}&podId={{job}}"],
     "EndpointBilling": [f"?{PODS}", f"?{PODS}&endpointId={{job}}"],
+    "getHourlyUsage": ["", "?teamId={vc}", "?projectId={project}"],
+    "getTeamHourlyUsage": ["", "", "?projectId={project}"],
+    "listTeamHourlyUsage": ["", ""],
 }
 """What to ask of an operation so that it answers with something of an owner; "" if not said."""
 
-NAMELESS = {"NetworkVolumeBilling"}
+NAMELESS = {"NetworkVolumeBilling", "listHourlyUsage", "listTeamHourlyUsage"}
 """What shows sums without a name; the tests of its dialect hold it to the scopes."""
+
+EMPTY = ('{"data":[],', '"items":[]}', '"teams":[]}')
+"""What answers hold where there is nothing."""
 
 CHANGES_NOTHING = {"previewRerate", "quote"}
 """Questions that are too long for a URL."""
@@ -51,7 +57,14 @@ CHANGES_NOTHING = {"previewRerate", "quote"}
 
 def calls(route: Route, owner: Owner) -> list[str]:
     """Targets of requests for what is an owner's."""
-    path = route.path.format(key="x", file="start.js", period="2026-01", project=owner.project)
+    path = route.path.format(
+        key="x",
+        file="start.js",
+        period="2026-01",
+        project=owner.project,
+        teamId=owner.vc,
+        timestamp=int(NOON.timestamp()),
+    )
     names = {
         "user_id": owner.user_id,
         "job": owner.job,
@@ -65,8 +78,7 @@ def calls(route: Route, owner: Owner) -> list[str]:
 
 def shows_nothing(answer: Answer) -> bool:
     """Whether an answer, in the form of its API, is that there is no such thing."""
-    text = answer.text
-    is_empty = text == "[]" or text.startswith('{"data":[],') or text.endswith('"items":[]}')
+    is_empty = answer.text == "[]" or any(each in answer.text for each in EMPTY)
     return answer.status == 404 or is_empty
 
 
