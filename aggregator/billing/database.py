@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 Connection: TypeAlias = AsyncConnection[TupleRow]
 Parameters: TypeAlias = Mapping[str, object]
 Row = TypeVar("Row")
+Other = TypeVar("Other")
 
 NODE_LOST_AFTER = timedelta(minutes=10)
 """After this silence a node's jobs show as not running, until it speaks again."""
@@ -188,22 +189,53 @@ async def listing_of(
     connection: Connection, statement: Query, parameters: Parameters, kind: type[Row]
 ) -> AsyncGenerator[Listing[Row]]:
     """A long answer, by a cursor of the server."""
-    async with connection.cursor(name="listing", row_factory=_row_factory(kind)) as cursor:
+    async with listing_made(connection, statement, parameters, _row_factory(kind)) as rows:
+        yield rows
+
+
+@asynccontextmanager
+async def listing_made(
+    connection: Connection, statement: Query, parameters: Parameters, make: BaseRowFactory[Row]
+) -> AsyncGenerator[Listing[Row]]:
+    """The same, of rows that are made otherwise."""
+    async with connection.cursor(name="listing", row_factory=make) as cursor:
         await cursor.execute(statement, parameters)
         yield Listing(cursor)
 
 
+def pairs_of(first: type[Row], second: type[Other]) -> BaseRowFactory[tuple[Row, Other]]:
+    """What makes two named tuples of a row: the first ones of its columns are the first one's."""
+    (make, columns), (make_other, other_columns) = _tuple_kind(first), _tuple_kind(second)
+
+    def factory(cursor: BaseCursor[Any, Any]) -> RowMaker[tuple[Row, Other]]:
+        _check_columns(cursor, (*columns, *other_columns))
+        count = len(columns)
+        return lambda values: (make(values[:count]), make_other(values[count:]))
+
+    return factory
+
+
 def _row_factory(kind: type[Row]) -> BaseRowFactory[Row]:
     """What makes a `kind` of a row: of a named tuple its columns in order, else by name."""
-    make: RowMaker[Row] | None = getattr(kind, "_make", None)
-    fields: tuple[str, ...] = getattr(kind, "_fields", ())
-    if make is None:
+    if not hasattr(kind, "_make"):
         return class_row(kind)
+    make, columns = _tuple_kind(kind)
 
     def factory(cursor: BaseCursor[Any, Any]) -> RowMaker[Row]:
-        found = tuple(column.name for column in cursor.description or ())
-        if found and found != fields:
-            raise TypeError(f"{kind.__name__} has the fields {fields}, and the query {found}")
+        _check_columns(cursor, columns)
         return make
 
     return factory
+
+
+def _tuple_kind(kind: type[Row]) -> tuple[RowMaker[Row], tuple[str, ...]]:
+    """What makes a named tuple of values in order, and their names."""
+    make: RowMaker[Row] = getattr(kind, "_make")  # noqa: B009 - type[Row] tells nothing of it
+    columns: tuple[str, ...] = getattr(kind, "_fields")  # noqa: B009
+    return make, columns
+
+
+def _check_columns(cursor: BaseCursor[Any, Any], wanted: Sequence[str]) -> None:
+    found = tuple(column.name for column in cursor.description or ())
+    if found and found != tuple(wanted):
+        raise TypeError(f"the fields {wanted} are to be made of the columns {found}")

@@ -6,8 +6,14 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from aggregator.billing.database import NODE_LOST_AFTER, Database, rows_of
-from aggregator.billing.items import Item
+from aggregator.billing.database import (
+    NODE_LOST_AFTER,
+    Database,
+    listing_made,
+    pairs_of,
+    rows_of,
+)
+from aggregator.billing.items import Item, Measured
 from aggregator.billing.scope import Scope
 from aggregator.store.queries import query
 
@@ -52,6 +58,7 @@ class Explanation:
     """An item and its segments, of one snapshot."""
 
     item: Item
+    measured: Measured
     segments: Sequence[Segment]
 
 
@@ -59,9 +66,11 @@ async def explain(database: Database, bill_id: UUID, scope: Scope) -> Explanatio
     """How the item's fee came about; None: there is no such item."""
     async with database.reading() as connection:
         asked = {"bill_id": bill_id, "lost_after": NODE_LOST_AFTER, **scope.parameters()}
-        items = await rows_of(connection, _GET_ITEM, asked, Item)
-        if not items:
+        async with listing_made(connection, _GET_ITEM, asked, pairs_of(Item, Measured)) as rows:
+            found = await rows.chunk()
+        if not found:
             return None
-        asked = {"bill_id": bill_id, "type": items[0].type}
+        ((item, measured),) = found
+        asked = {"bill_id": bill_id, "type": item.type}
         segments = await rows_of(connection, _LIST_SEGMENTS, asked, Segment)
-    return Explanation(item=items[0], segments=segments)
+    return Explanation(item=item, measured=measured, segments=segments)

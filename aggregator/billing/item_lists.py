@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Generic, TypeVar
 from uuid import UUID
 
 from aggregator.billing.database import (
@@ -17,10 +18,12 @@ from aggregator.billing.database import (
     Database,
     Listing,
     Parameters,
+    listing_made,
     listing_of,
+    pairs_of,
     rows_of,
 )
-from aggregator.billing.items import Item
+from aggregator.billing.items import Item, Measured
 from aggregator.billing.scope import EVERYTHING, Scope
 from aggregator.model import Method
 from aggregator.store.queries import Query, query
@@ -31,6 +34,10 @@ _COUNT_UNPRICED_ITEMS_WITHIN = query("count_unpriced_items_within")
 _LIST_ITEMS = query("list_items")
 _LIST_ITEMS_BY_METHOD = query("list_items_by_method")
 _LIST_ITEMS_WITHIN = query("list_items_within")
+_LIST_MEASURED_ITEMS = query("list_measured_items")
+_LIST_MEASURED_ITEMS_WITHIN = query("list_measured_items_within")
+
+Shown = TypeVar("Shown")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +147,12 @@ class ItemsAsked:
         return _LIST_ITEMS_BY_METHOD if self.method else _LIST_ITEMS
 
     @property
+    def measured_statement(self) -> Query:
+        """The query that gives the same items with all that was measured."""
+        whole = self.clip.is_everything
+        return _LIST_MEASURED_ITEMS if whole else _LIST_MEASURED_ITEMS_WITHIN
+
+    @property
     def count_statement(self) -> Query:
         """The query that counts those of the answer that lack a price."""
         if not self.clip.is_everything:
@@ -165,7 +178,7 @@ class ItemsAsked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ItemListing:
+class ItemListing(Generic[Shown]):
     """Items in the order of the Bill API.
 
     `unpriced_items`: how many of them lack a price, on all pages. `following`: where the next
@@ -173,20 +186,34 @@ class ItemListing:
     """
 
     unpriced_items: int
-    rows: Listing[Item]
+    rows: Listing[Shown]
     following: Position | None
 
 
 @asynccontextmanager
 async def list_items(
     database: Database, asked: ItemsAsked, scope: Scope
-) -> AsyncGenerator[ItemListing]:
+) -> AsyncGenerator[ItemListing[Item]]:
     """Open the list of items that match; all that is said of it is of one snapshot."""
     parameters = asked.parameters(scope)
     async with database.reading() as connection:
         unpriced = await _count_unpriced(connection, asked, parameters)
         following = await _following(connection, asked, parameters)
         async with listing_of(connection, asked.statement, parameters, Item) as rows:
+            yield ItemListing(unpriced_items=unpriced, rows=rows, following=following)
+
+
+@asynccontextmanager
+async def list_measured_items(
+    database: Database, asked: ItemsAsked, scope: Scope
+) -> AsyncGenerator[ItemListing[tuple[Item, Measured]]]:
+    """The same, with all that was measured of each."""
+    parameters = asked.parameters(scope)
+    async with database.reading() as connection:
+        unpriced = await _count_unpriced(connection, asked, parameters)
+        following = await _following(connection, asked, parameters)
+        make = pairs_of(Item, Measured)
+        async with listing_made(connection, asked.measured_statement, parameters, make) as rows:
             yield ItemListing(unpriced_items=unpriced, rows=rows, following=following)
 
 

@@ -37,16 +37,12 @@ class Item(NamedTuple):
     """
 
     bill_id: UUID
-    cluster: str
     node: str
     job_id: str
     job_name: str
     user_id: UUID
     username: str | None
     vc: str
-    project: str
-    namespace: str
-    kind: str
     type: str
     model: str | None
     quota: int
@@ -54,13 +50,7 @@ class Item(NamedTuple):
     ended_at: datetime
     placed_at: datetime
     hour: datetime | None
-    allocated: Decimal
-    used: Decimal
-    effective: Decimal
     billed: Decimal
-    unpriced: Decimal
-    length_ms: Decimal
-    observed_ms: Decimal
     amount: Decimal
     price: Decimal | None
     is_mixed: bool
@@ -96,6 +86,21 @@ class Item(NamedTuple):
         if self.is_mixed:
             return money.fee(self.amount, self.unit)
         return 0.0 if self.price is None else money.fee_at(self.usage, self.price)
+
+
+class Measured(NamedTuple):
+    """What of an item is not on its bill: where it belongs to, and all that was measured."""
+
+    cluster: str
+    project: str
+    namespace: str
+    kind: str
+    allocated: Decimal
+    used: Decimal
+    effective: Decimal
+    unpriced: Decimal
+    length_ms: Decimal
+    observed_ms: Decimal
 
     @property
     def coverage(self) -> float | None:

@@ -101,7 +101,7 @@ async def get_explanation(request: web.Request) -> web.StreamResponse:
 
 def _shape(found: Explanation) -> ExplanationShape:
     return ExplanationShape(
-        item=usage_detail(found.item),
+        item=usage_detail((found.item, found.measured)),
         fee=money.number(found.item.fee),
         unit_hour=found.item.unit.unit_hour,
         is_mixed=found.item.is_mixed,

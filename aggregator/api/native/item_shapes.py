@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field, TypeAdapter
 
 from aggregator.api.wire import Double, UtcTime, utc_text, wire
-from aggregator.billing.items import Item, Node
+from aggregator.billing.items import Item, Measured, Node
 from aggregator.rating.money import number
 
 
@@ -95,31 +95,32 @@ def node_line(node: Node) -> NodeLine:
     )
 
 
-def usage_detail(item: Item) -> UsageDetail:
+def usage_detail(row: tuple[Item, Measured]) -> UsageDetail:
     """An item with all its quantities."""
+    item, measured = row
     return UsageDetail(
         id=item.item_id,
         start_time=utc_text(item.started_at),
         end_time=utc_text(item.ended_at),
-        cluster=item.cluster,
+        cluster=measured.cluster,
         node=item.node,
         job_id=item.job_id,
         job_name=item.job_name,
         user_id=item.user_id,
         username=item.username,
         vc_name=item.vc,
-        project=item.project,
-        namespace=item.namespace,
-        kind=item.kind,
+        project=measured.project,
+        namespace=measured.namespace,
+        kind=measured.kind,
         type=item.type,
         device=item.model,
         unit=item.unit.name,
         quota=number(item.quota_units),
-        allocated=number(item.hours(item.allocated)),
-        used=number(item.hours(item.used)),
-        effective=number(item.hours(item.effective)),
+        allocated=number(item.hours(measured.allocated)),
+        used=number(item.hours(measured.used)),
+        effective=number(item.hours(measured.effective)),
         usage=number(item.usage),
-        unpriced=number(item.hours(item.unpriced)),
-        coverage=item.coverage,
+        unpriced=number(item.hours(measured.unpriced)),
+        coverage=measured.coverage,
         is_running=item.is_running,
     )

@@ -15,7 +15,7 @@ from aggregator.api.native.item_shapes import (
     usage_detail,
 )
 from aggregator.api.route import CALLER, DATABASE, Answer, Route
-from aggregator.billing.item_lists import list_items
+from aggregator.billing.item_lists import list_measured_items
 from aggregator.billing.items import list_nodes
 
 
@@ -30,7 +30,7 @@ async def get_usage_details(request: web.Request) -> web.StreamResponse:
     asked = parse_items(request)
     if asked.matches_nothing:
         return answer_json(request, b"[]")
-    async with list_items(request.app[DATABASE], asked, request[CALLER].scope) as listing:
+    async with list_measured_items(request.app[DATABASE], asked, request[CALLER].scope) as listing:
         headers = next_link(request, listing.following)
         return await answer_array(
             request, listing.rows, usage_detail, USAGE_DETAILS, headers=headers

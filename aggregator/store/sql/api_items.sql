@@ -12,8 +12,8 @@ SELECT
     set_config('idle_in_transaction_session_timeout', %(idle_ms)s::text, true);
 
 -- fragment: item_names
-bill.bill_id, bill.cluster, bill.node, bill.job_id, bill.job_name, bill.user_id, bill.username,
-    bill.vc, bill.project, bill.namespace, bill.kind, bill.type, bill.model, bill.quota
+bill.bill_id, bill.node, bill.job_id, bill.job_name, bill.user_id, bill.username, bill.vc,
+    bill.type, bill.model, bill.quota
 
 -- fragment: items_owned
 -- What is the same for all items of a job, within what the caller may see.
@@ -42,9 +42,11 @@ LEFT JOIN LATERAL (SELECT true AS is_running <<live_runs>> LIMIT 1) AS live ON t
 -- fragment: item_columns
 <<item_names>>,
     bill.started_at, bill.ended_at, bill.started_at AS placed_at, NULL::timestamptz AS hour,
-    bill.allocated, bill.used, bill.effective, bill.billed, bill.unpriced,
-    bill.length_ms, bill.observed_ms, bill.amount, bill.price, bill.is_mixed,
+    bill.billed, bill.amount, bill.price, bill.is_mixed,
     coalesce(live.is_running, false) AS is_running
+
+-- fragment: owner_names
+bill.cluster, bill.project, bill.namespace, bill.kind
 
 -- fragment: order
 bill.started_at DESC, bill.job_id, bill.type, bill.bill_id
@@ -129,8 +131,11 @@ SELECT <<item_columns>>
 ORDER BY <<order>>;
 
 -- name: get_item
--- One of them.
-SELECT <<item_columns>>
+-- One of them, with all that was measured.
+SELECT
+    <<item_columns>>,
+    <<owner_names>>,
+    bill.allocated, bill.used, bill.effective, bill.unpriced, bill.length_ms, bill.observed_ms
 FROM (
     SELECT bill.*, ratio.value AS price
     FROM bill LEFT JOIN ratio USING (ratio_id)
@@ -140,23 +145,20 @@ FROM (
 ) AS bill
 <<live_job>>;
 
--- name: list_items_by_method
--- The same by another method than that in force: at the prices of their time. Only of items with
--- several of them is each charge looked at.
-SELECT
-    <<item_names>>,
+-- fragment: columns_by_method
+<<item_names>>,
     bill.started_at, bill.ended_at, bill.started_at AS placed_at, NULL::timestamptz AS hour,
-    bill.allocated, bill.used, bill.effective, <<quantity>> AS billed,
-    CASE WHEN bill.is_mixed THEN mixed.unpriced WHEN bill.ratio_id = 0 THEN <<quantity>> ELSE 0
-    END AS unpriced,
-    bill.length_ms, bill.observed_ms,
-    CASE WHEN bill.is_mixed THEN mixed.amount ELSE <<quantity>> * coalesce(bill.price, 0)
-    END AS amount,
+    <<quantity>> AS billed,
+    CASE WHEN %(method)s::text IS NULL THEN bill.amount WHEN bill.is_mixed THEN mixed.amount
+         ELSE <<quantity>> * coalesce(bill.price, 0) END AS amount,
     bill.price, bill.is_mixed,
     coalesce(live.is_running, false) AS is_running
+
+-- fragment: page_by_method
+-- The same by another method than that in force: at the prices of their time. Only of items with
+-- several of them is each charge looked at.
 <<page>>
-LEFT JOIN LATERAL (
-    SELECT coalesce(sum(part.quantity) FILTER (WHERE part.ratio_id = 0), 0) AS unpriced,
+LEFT JOIN LATERAL (    SELECT coalesce(sum(part.quantity) FILTER (WHERE part.ratio_id = 0), 0) AS unpriced,
            sum(part.quantity * coalesce(ratio.value, 0)) AS amount
     FROM (
         SELECT booking.ratio_id, <<quantity>> AS quantity
@@ -164,7 +166,23 @@ LEFT JOIN LATERAL (
         WHERE meter.bill_id = bill.bill_id
     ) AS part
     LEFT JOIN ratio USING (ratio_id)
-) AS mixed ON bill.is_mixed
+) AS mixed ON bill.is_mixed AND %(method)s::text IS NOT NULL
+
+-- name: list_items_by_method
+SELECT <<columns_by_method>>
+<<page_by_method>>
+ORDER BY <<order>>;
+
+-- name: list_measured_items
+-- With all that was measured, by whatever method.
+SELECT
+    <<columns_by_method>>,
+    <<owner_names>>,
+    bill.allocated, bill.used, bill.effective,
+    CASE WHEN %(method)s::text IS NULL THEN bill.unpriced WHEN bill.is_mixed THEN mixed.unpriced
+         WHEN bill.ratio_id = 0 THEN <<quantity>> ELSE 0 END AS unpriced,
+    bill.length_ms, bill.observed_ms
+<<page_by_method>>
 ORDER BY <<order>>;
 
 -- name: count_unpriced_items
@@ -189,7 +207,7 @@ WHERE CASE WHEN bill.is_mixed THEN (
     AND <<items_asked>>
     AND (%(is_running)s::boolean IS NULL OR %(is_running)s = EXISTS (SELECT <<live_runs>>));
 
--- name: list_items_within
+-- fragment: within
 -- What items come to in the hours that a range touches, as of its end: of an item that counts
 -- there, what counts there. A version of which nothing is left (it was taken back) is none.
 WITH <<bounds>>,
@@ -207,13 +225,15 @@ item AS MATERIALIZED (
     GROUP BY bill_id, hour
 ),
 <<running>>
-SELECT
-    <<item_names>>,
+
+-- fragment: columns_within
+<<item_names>>,
     item.started_at, item.ended_at, item.started_at AS placed_at, item.hour,
-    item.allocated, item.used, item.effective, item.billed, item.unpriced,
-    item.length_ms, item.observed_ms, item.amount,
+    item.billed, item.amount,
     CASE WHEN NOT item.is_mixed THEN ratio.value END AS price, item.is_mixed,
     live.is_running
+
+-- fragment: page_within
 FROM item
 JOIN bill USING (bill_id)
 LEFT JOIN ratio ON ratio.ratio_id = item.ratio_id
@@ -225,7 +245,20 @@ WHERE <<items_asked>>
          OR item.started_at = %(after_at)s AND (bill.job_id, bill.type, bill.bill_id)
              > (%(after_job)s::text, %(after_type)s::text, %(after_bill)s::uuid))
 ORDER BY item.started_at DESC, bill.job_id, bill.type, bill.bill_id
-LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint;
+LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint
+
+-- name: list_items_within
+<<within>>
+SELECT <<columns_within>>
+<<page_within>>;
+
+-- name: list_measured_items_within
+<<within>>
+SELECT
+    <<columns_within>>,
+    <<owner_names>>,
+    item.allocated, item.used, item.effective, item.unpriced, item.length_ms, item.observed_ms
+<<page_within>>;
 
 -- name: count_unpriced_items_within
 -- Of what list_items_within gives for the same parameters, on all its pages.

@@ -8,7 +8,12 @@ import psycopg
 import pytest
 
 from aggregator.billing.database import CHUNK_ROWS, Database
-from aggregator.billing.item_lists import ItemFilter, ItemsAsked, list_items
+from aggregator.billing.item_lists import (
+    ItemFilter,
+    ItemsAsked,
+    list_items,
+    list_measured_items,
+)
 from aggregator.billing.items import Item, list_nodes, list_users
 from aggregator.billing.scope import EVERYTHING
 from aggregator.errors import DatabaseError
@@ -144,7 +149,9 @@ async def test_coverage_is_the_observed_part_of_the_time(database: Database, row
     """Unknown before anything is rated, never 0."""
     rows.bill("a", length_ms=60_000, observed_ms=45_000)
     rows.bill("b")
-    assert [item.coverage for item in await items(database)] == [0.75, None]
+    async with list_measured_items(database, ItemsAsked(), EVERYTHING) as listing:
+        found = await listing.rows.chunk()
+    assert [measured.coverage for _, measured in found] == [0.75, None]
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "\ud800"])
