@@ -42,6 +42,7 @@ def other_apis(period: Period, range_: str) -> list[str]:
     """The same period by the other billing APIs, in each unit of time that they know."""
     days = f"start={period.start:%Y-%m-%d}&end={period.end - HOUR:%Y-%m-%d}"
     dates = f"startDate={period.start:%Y-%m-%d}&endDate={period.end - HOUR:%Y-%m-%d}"
+    first, last = (int(each.timestamp()) for each in (period.end - 4 * HOUR, period.end))
     stamps = range_.replace("Time=", "Timestamp=")
     cost = "/platform/cost.alauda.io/v1beta1/costs/usage"
     return [
@@ -56,6 +57,9 @@ def other_apis(period: Period, range_: str) -> list[str]:
         f"/api/v1/billing/usage?{dates}&limit=500",
         f"/api/v1/billing/usage?{dates}&limit=2&page=2&sortOrder=asc",
         f"/api/v1/billing/usage-history?{stamps}&pageSize=10",
+        *(f"/v1/billing/usage/{at}?resourceType=job" for at in range(first, last, 3600)),
+        f"/v1/billing/usage?startTime={first}&endTime={last}",
+        f"/v1/teams/vc1/billing/usage?startTime={first}&endTime={last}&per_page=3",
     ]
 
 
