@@ -17,8 +17,10 @@ from aggregator.api.health import READINESS, Readiness
 from aggregator.api.hourly import routes as hourly
 from aggregator.api.hourly.dialect import HOURLY
 from aggregator.api.http_metrics import HttpMetrics
+from aggregator.api.ledger import analytics as ledger_analytics
 from aggregator.api.ledger import routes as ledger
 from aggregator.api.ledger.dialect import LEDGER
+from aggregator.api.ledger.remembered import REMEMBERED, Remembered
 from aggregator.api.middleware import (
     DIALECTS,
     DOOR,
@@ -75,6 +77,7 @@ ALL_ROUTES: tuple[Route, ...] = (
     *cost.ROUTES,
     *pods.ROUTES,
     *ledger.ROUTES,
+    *ledger_analytics.ROUTES,
     *health.ROUTES,
     *docs.ROUTES,
 )
@@ -100,6 +103,7 @@ def build_app(settings: Settings, pool: Pool, metrics: Metrics) -> web.Applicati
     app[BASE_CURRENCY] = settings.billing.currency
     app[PODS_LIVE] = settings.pods.live_variant
     app[HTTP_METRICS] = HttpMetrics(metrics.registry)
+    app[REMEMBERED] = Remembered()
     app[TOKENS] = TokenBook(app[DATABASE])
     app[DOOR] = Door(settings.http, app[TOKENS])
     app[DIALECTS] = Dialects(ALL_DIALECTS)

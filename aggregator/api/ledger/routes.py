@@ -104,7 +104,7 @@ def _answer_table(
     return answer_body(request, table(entries), media_type=MEDIA_TYPE, headers=said)
 
 
-_TAG = "Ledger"
+LEDGER_TAG = "Ledger"
 _UNPRICED = {UNPRICED_HEADER: "How many items have usage in these hours that has no price"}
 _PAGINATION = {
     "x-pagination-limit": "As in the body",
@@ -129,7 +129,7 @@ ROUTES = (
         path="/api/v1/billing/usage",
         handler=get_usage,
         operation_id="getBillingUsage",
-        tag=_TAG,
+        tag=LEDGER_TAG,
         summary="What was charged, line by line, by pages",
         description=(
             "A line for each charge (an item, an hour, a price) and for each adjustment. Lines "
@@ -149,14 +149,13 @@ ROUTES = (
                 },
             )
         },
-        problems=(HTTPStatus.BAD_REQUEST,),
     ),
     Route(
         method="GET",
         path="/api/v1/billing/usage-history",
         handler=get_usage_history,
         operation_id="getBillingUsageHistory",
-        tag=_TAG,
+        tag=LEDGER_TAG,
         summary="What was charged, line by line, from the oldest on",
         description=(
             "nextCursor, sent alone, leads to the next part; while lines are added, none is "
@@ -172,6 +171,5 @@ ROUTES = (
                 example={"data": [_EXAMPLE], "nextCursor": None},
             )
         },
-        problems=(HTTPStatus.BAD_REQUEST,),
     ),
 )

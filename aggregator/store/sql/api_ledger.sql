@@ -89,3 +89,15 @@ FROM (
 JOIN bill USING (bill_id)
 JOIN ratio ON ratio.ratio_id = line.ratio_id
 ORDER BY line.started_at, line.adjustment_id, line.bill_id, line.ratio_id;
+
+-- name: list_ledger_days
+-- What was charged on whole days, by what was used and by project; without what has no price.
+SELECT daily.day, bill.type, bill.model, bill.project,
+       sum(daily.billed - daily.unpriced) AS billed, sum(daily.amount) AS amount
+FROM daily JOIN bill USING (bill_id)
+WHERE daily.day >= %(starts_at)s::timestamptz AND daily.day < %(ends_at)s::timestamptz
+    AND (%(user_id)s::uuid IS NULL OR bill.user_id = %(user_id)s)
+    AND in_scope(bill.user_id, bill.vc, bill.project,
+                 %(scope_user_id)s, %(scope_vc)s, %(scope_project)s)
+GROUP BY daily.day, bill.type, bill.model, bill.project
+HAVING sum(daily.billed - daily.unpriced) <> 0 OR sum(daily.amount) <> 0;

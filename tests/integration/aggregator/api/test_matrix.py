@@ -25,6 +25,7 @@ ROLES = {
 }
 
 DAY = "start=2026-02-06&end=2026-02-06"
+DATES = "startDate=2026-02-06&endDate=2026-02-06"
 PODS = "startTime=2026-02-06T00:00:00Z&endTime=2026-02-07T00:00:00Z&grouping=podId"
 
 CALLS: dict[str, list[str]] = {
@@ -33,6 +34,7 @@ CALLS: dict[str, list[str]] = {
     "listUsageDetails": ["", "?jobId={job}"],
     "listConservation": ["?node={node}"],
     "getBillingUsage": ["", "?userId={user_id}"],
+    "getBillingUsageAnalytics": [f"?{DATES}", f"?{DATES}&userId={{user_id}}"],
     "getBillingUsageHistory": ["", "?userId={user_id}"],
     "explainBill": ["?id={bill_id}", "?id={bill_id}"],
     "getCostUsage": [f"?{DAY}", f"?{DAY}&kind=project&name={{project}}"],
@@ -48,7 +50,7 @@ CALLS: dict[str, list[str]] = {
 NAMELESS = {"NetworkVolumeBilling", "listHourlyUsage", "listTeamHourlyUsage"}
 """What shows sums without a name; the tests of its dialect hold it to the scopes."""
 
-EMPTY = ('{"data":[],', '"items":[]}', '"teams":[]}')
+EMPTY = ('{"data":[],', '"byDate":[]', '"items":[]}', '"teams":[]}')
 """What answers hold where there is nothing."""
 
 CHANGES_NOTHING = {"previewRerate", "quote"}

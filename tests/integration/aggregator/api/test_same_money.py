@@ -282,6 +282,54 @@ async def test_all_apis_report_the_same_money(api: Api, pipeline: Pipeline) -> N
         assert total(some, "amount") == fee, job
 
 
+async def test_hour_by_hour_it_is_the_same_money(api: Api, pipeline: Pipeline) -> None:
+    """In cents: whole, by team, project, kind and job, by types of usage, and in the list."""
+    found = await world(pipeline)
+    hours = [each for each in found.periods if each.end - each.start == HOUR]
+    for hour in hours:
+        billed = await bills(api, hour)
+        paas = (await got(api, f"/v1/billing/usage/{_seconds(hour.start)}"))["data"]["paasUsage"]
+        assert cents(paas["price"]) == total(billed, "fee"), hour
+        for name, types in (("cpu", {"cpu"}), ("memory", {"mem"}), ("storage", {"storage"}),
+                            ("gpu", {"gpu", "npu"})):  # fmt: skip
+            some = [each for each in billed if each["type"] in types]
+            assert cents(paas["price"], name) == total(some, "fee"), (hour, name)
+        teams = {each["id"]: cents(each["price"]) for each in paas["teams"]}
+        assert {key: fee for key, fee in teams.items() if fee} == by(billed, "vcName", "fee")
+        assert await jobs_of(api, hour, teams) == by(billed, "jobId", "fee"), hour
+    whole = Period(start=found.start, end=found.until)
+    bounds = f"startTime={_seconds(whole.start)}&endTime={_seconds(whole.end)}&per_page=100"
+    listed = (await got(api, f"/v1/billing/usage?{bounds}"))["data"]["usage"]
+    prices_of = [cents(each["paasUsage"]["price"]) for each in listed]
+    assert sum(prices_of) == -total(await ledger(api, whole), "amount")
+
+
+async def jobs_of(api: Api, hour: Period, teams: Iterable[str]) -> dict[str, Fraction]:
+    """What each job cost in an hour, of every team in turn."""
+    sums: dict[str, Fraction] = defaultdict(Fraction)
+    for team in teams:
+        for kind in ("job", "service"):
+            target = f"/v1/billing/usage/{_seconds(hour.start)}?teamId={team}&resourceType={kind}"
+            shown = (await got(api, target))["data"]["paasUsage"]["teams"]
+            for project in (each for one in shown for each in one["projects"]):
+                for type_ in project["resourceTypes"]:
+                    assert sum(cents(each["price"]) for each in type_["resources"]) == cents(
+                        type_["price"]
+                    )
+                    for each in type_["resources"]:
+                        sums[each["id"]] += cents(each["price"])
+    return {job: fee for job, fee in sums.items() if fee}
+
+
+def cents(price: dict[str, Any], name: str = "total") -> Fraction:
+    """A price of the Hourly API in units of the currency."""
+    return Fraction(price[name]) / 100
+
+
+def _seconds(instant: datetime) -> int:
+    return int(instant.timestamp())
+
+
 async def test_cost_and_usages_report_the_same_hours(api: Api, pipeline: Pipeline) -> None:
     """Of processors, memory and storage, by project, namespace and cluster, day by day."""
     found = await world(pipeline)
