@@ -47,17 +47,35 @@ booked AS NOT MATERIALIZED (
                  SELECT meter.meter_id FROM meter JOIN bill USING (bill_id) WHERE <<asked>>))
 )
 
+-- fragment: sums
+-- What the items of a group have in common is multiplied after they are summed: rows are many.
+sum(booked.allocated) FILTER (WHERE owned.is_device OR owned.is_timed) AS allocated,
+           sum(booked.length_ms) FILTER (WHERE owned.is_disk OR owned.quota = 0) AS length_ms,
+           max(booked.peak) AS peak
+
 -- fragment: wall
--- For how long an item was held, in ms: its meters run side by side.
+-- For how long items were held, in ms: the meters of each run side by side.
 CASE WHEN quota > 0 THEN allocated / quota ELSE length_ms END
 
--- fragment: attached
--- The device items of the pods that are looked at, each from the day on which something of it
--- was booked first. What was booked later changes nothing before.
+-- fragment: kib
+-- What a disk held at most; the items of a run on a node follow each other.
+CASE WHEN is_disk AND length_ms > 0 THEN greatest(quota, peak) END
+
+-- fragment: items
+-- `pod` is one column, since of two the planner would guess how many pods there are.
+item AS MATERIALIZED (
+    SELECT bill_id, cluster, job_id, jsonb_build_array(cluster, job_id)::text AS pod, run_id,
+           jsonb_build_array(node, model)::text AS disk, type, quota, factor.factor,
+           type IN ('gpu', 'npu') AS is_device, type = 'storage' AS is_disk,
+           coalesce(model, type) AS gpu
+    FROM bill JOIN factor USING (type)
+    WHERE bill_id IN (SELECT bill_id FROM booked) AND <<asked>>
+),
+-- The device items of those pods, each from the day on which something of it was booked first.
+-- What was booked later changes nothing before.
 attached AS MATERIALIZED (
-    SELECT bill.bill_id, bill.cluster, bill.job_id, coalesce(bill.model, bill.type) AS gpu,
-           first.day
-    FROM (SELECT DISTINCT cluster, job_id FROM item) AS pod
+    SELECT asked.pod, bill.bill_id, coalesce(bill.model, bill.type) AS gpu, first.day
+    FROM (SELECT DISTINCT cluster, job_id, pod FROM item) AS asked
     JOIN bill USING (cluster, job_id)
     CROSS JOIN LATERAL (
         SELECT daily.day FROM daily WHERE daily.bill_id = bill.bill_id ORDER BY daily.day LIMIT 1
@@ -65,33 +83,48 @@ attached AS MATERIALIZED (
     WHERE bill.type IN ('gpu', 'npu') AND <<asked>>
 )
 
--- fragment: items
-item AS MATERIALIZED (
-    SELECT bill_id, cluster, job_id, run_id, node, model, quota, type, factor.factor
-    FROM bill JOIN factor USING (type)
-    WHERE bill_id IN (SELECT bill_id FROM booked) AND <<asked>>
-)
-
 -- fragment: by_pod
 -- The time of a run is that of its cpu, or of the first type that it has instead.
-part AS (
-    SELECT slot.bucket, item.cluster, item.job_id, item.run_id,
+chosen AS (
+    SELECT pod, min(day) AS day
+    FROM attached
+    WHERE %(gpu)s::text IS NOT NULL AND gpu = %(gpu)s
+    GROUP BY pod
+),
+owned AS MATERIALIZED (
+    SELECT item.bill_id, item.job_id, item.run_id, item.factor, item.quota, item.is_device,
+           item.is_disk, true AS is_timed, coalesce(chosen.day, '-infinity') AS day,
            array_position(ARRAY['cpu', 'mem', 'gpu', 'npu', 'storage'], item.type) AS place,
-           sum(booked.amount * item.factor * slot.rate) AS amount,
+           CASE WHEN is_disk THEN pod || disk END AS disk,
+           dense_rank() OVER (ORDER BY pod, run_id, type, quota, is_disk, disk) AS group_id
+    FROM item LEFT JOIN chosen USING (pod)
+    WHERE %(gpu)s::text IS NULL OR chosen.pod IS NOT NULL
+),
+kin AS MATERIALIZED (SELECT DISTINCT ON (group_id) * FROM owned),
+summed AS MATERIALIZED (
+    SELECT slot.bucket, owned.group_id, sum(booked.amount * slot.rate) AS amount,
            min(slot.at) FILTER (WHERE booked.amount <> 0 AND slot.rate IS NULL) AS unrated_at,
-           sum(<<wall>>) AS wall_ms
-    FROM booked JOIN slot USING (at) JOIN item USING (bill_id)
-    WHERE %(gpu)s::text IS NULL OR EXISTS (
-        SELECT FROM attached
-        WHERE attached.cluster = item.cluster AND attached.job_id = item.job_id
-            AND attached.gpu = %(gpu)s AND attached.day <= booked.at)
+           <<sums>>
+    FROM booked JOIN slot USING (at) JOIN owned USING (bill_id)
+    WHERE booked.at >= owned.day
+    GROUP BY 1, 2
+),
+part AS MATERIALIZED (
+    SELECT bucket, job_id, run_id, place, disk, sum(amount * factor) AS amount,
+           min(unrated_at) AS unrated_at, sum(<<wall>>) AS wall_ms, max(<<kib>>) AS kib
+    FROM summed JOIN kin USING (group_id)
     GROUP BY 1, 2, 3, 4, 5
 ),
 run_part AS (
     SELECT bucket, job_id, sum(amount) AS amount, min(unrated_at) AS unrated_at,
            coalesce((min(ARRAY[place, wall_ms]) FILTER (WHERE wall_ms <> 0))[2], 0) AS wall_ms
-    FROM part
-    GROUP BY bucket, cluster, job_id, run_id
+    FROM (
+        SELECT bucket, job_id, run_id, place, sum(amount) AS amount,
+               min(unrated_at) AS unrated_at, sum(wall_ms) AS wall_ms
+        FROM part
+        GROUP BY 1, 2, 3, 4
+    ) AS of_type
+    GROUP BY bucket, job_id, run_id
 ),
 total AS MATERIALIZED (
     SELECT bucket, job_id AS id, sum(amount) AS amount, min(unrated_at) AS unrated_at,
@@ -99,125 +132,149 @@ total AS MATERIALIZED (
     FROM run_part
     GROUP BY 1, 2
 ),
--- What a pod held on a node at most; one kind of storage is held at a time.
 held AS (
-    SELECT slot.bucket, item.job_id AS id,
-           max(greatest(item.quota, booked.peak)) AS kib
-    FROM booked JOIN slot USING (at) JOIN item USING (bill_id)
-    WHERE item.type = 'storage' AND booked.length_ms > 0
-    GROUP BY slot.bucket, item.cluster, item.job_id, item.node, item.model
+    SELECT bucket, job_id AS id, max(kib) AS kib
+    FROM part
+    WHERE kib IS NOT NULL
+    GROUP BY bucket, job_id, disk
 )
 
 -- fragment: by_model
--- A pod with one model gives it all that it is charged.
-pod AS MATERIALIZED (
-    SELECT cluster, job_id, min(gpu) AS gpu, min(gpu) <> max(gpu) AS is_mixed, min(day) AS day
+-- A pod with one model gives it all that it is charged; of such pods, nearly all, nothing is
+-- told apart but their disks.
+pod AS (
+    SELECT pod, min(day) AS day, min(gpu) AS gpu, min(gpu) <> max(gpu) AS is_mixed,
+           array_agg(gpu) AS gpus, array_agg(day) AS days, array_agg(bill_id) AS bills
     FROM attached
-    GROUP BY 1, 2
+    GROUP BY pod
     HAVING %(gpu)s::text IS NULL OR bool_or(gpu = %(gpu)s)
 ),
-owned AS MATERIALIZED (
-    SELECT item.*, item.type IN ('gpu', 'npu') AS is_device, pod.gpu, pod.is_mixed, pod.day
-    FROM item JOIN pod USING (cluster, job_id)
+known AS (
+    SELECT item.bill_id, item.factor, item.quota, item.is_device, item.is_disk,
+           false AS is_timed, pod.day,
+           CASE WHEN NOT is_mixed THEN pod.gpu WHEN is_device THEN item.gpu END AS gpu,
+           CASE WHEN is_mixed OR is_disk THEN pod END AS pod,
+           CASE WHEN is_disk THEN item.disk END AS disk,
+           CASE WHEN is_mixed THEN gpus END AS gpus,
+           CASE WHEN is_mixed THEN days END AS days,
+           CASE WHEN is_mixed THEN bills END AS bills
+    FROM item JOIN pod USING (pod)
 ),
-plain AS (
-    SELECT booked.at, owned.gpu, sum(booked.amount * owned.factor) AS amount,
-           sum(<<wall>>) FILTER (WHERE owned.is_device) AS wall_ms
+owned AS MATERIALIZED (
+    SELECT *, dense_rank() OVER (ORDER BY gpu, pod, disk, factor, quota, is_device) AS group_id
+    FROM known
+),
+kin AS MATERIALIZED (SELECT DISTINCT ON (group_id) * FROM owned),
+summed AS MATERIALIZED (
+    SELECT booked.at, owned.group_id, sum(booked.amount) AS amount, <<sums>>
     FROM booked JOIN owned USING (bill_id)
-    WHERE NOT owned.is_mixed AND booked.at >= owned.day
+    WHERE booked.at >= owned.day
     GROUP BY 1, 2
+),
+part AS MATERIALIZED (
+    SELECT at, gpu, pod, disk, gpus, days, bills, sum(amount * factor) AS amount,
+           sum(allocated) FILTER (WHERE is_device) AS device_ms,
+           sum(<<wall>>) FILTER (WHERE is_device) AS wall_ms, max(<<kib>>) AS kib
+    FROM summed JOIN kin USING (group_id)
+    GROUP BY 1, 2, 3, 4, 5, 6, 7
 ),
 -- The charges of a pod with several models are split by what it held of each, device x ms, in
 -- the hour or on the day; where it held none, by what it held until then, else evenly.
-mixed AS MATERIALIZED (
-    SELECT booked.at, owned.cluster, owned.job_id,
-           CASE WHEN is_device THEN coalesce(owned.model, owned.type) END AS gpu,
-           sum(booked.amount * owned.factor) AS amount,
-           sum(booked.allocated) AS device_ms, sum(<<wall>>) AS wall_ms
-    FROM booked JOIN owned USING (bill_id)
-    WHERE owned.is_mixed AND booked.at >= owned.day
-    GROUP BY 1, 2, 3, 4
-),
-model AS MATERIALIZED (
-    SELECT cluster, job_id, attached.gpu, min(attached.day) AS day
-    FROM attached JOIN pod USING (cluster, job_id)
-    GROUP BY 1, 2, 3
+mixed AS (
+    SELECT *, sum(amount) OVER pods AS whole_amount,
+           coalesce(sum(greatest(device_ms, 0)) OVER pods, 0) AS held_ms
+    FROM part
+    WHERE gpus IS NOT NULL
+    WINDOW pods AS (PARTITION BY at, pod)
 ),
 share AS (
-    SELECT whole.at, whole.cluster, whole.job_id, model.gpu, whole.amount, mixed.wall_ms,
-           greatest(mixed.device_ms, 0) AS now,
-           sum(greatest(mixed.device_ms, 0)) OVER pods AS all_now
-    FROM (SELECT at, cluster, job_id, sum(amount) AS amount FROM mixed GROUP BY 1, 2, 3) AS whole
-    JOIN model ON model.cluster = whole.cluster AND model.job_id = whole.job_id
-        AND model.day <= whole.at
-    LEFT JOIN mixed ON mixed.at = whole.at AND mixed.cluster = whole.cluster
-        AND mixed.job_id = whole.job_id AND mixed.gpu = model.gpu
-    WINDOW pods AS (PARTITION BY whole.at, whole.cluster, whole.job_id)
+    SELECT at, pod, gpu, whole_amount AS amount, greatest(device_ms, 0) AS weight
+    FROM mixed
+    WHERE held_ms > 0 AND gpu IS NOT NULL
+    UNION ALL
+    SELECT idle.at, idle.pod, device.gpu, idle.whole_amount, sum(past.device_ms)
+    FROM (SELECT DISTINCT at, pod, gpus, days, bills, whole_amount FROM mixed WHERE held_ms = 0)
+        AS idle
+    CROSS JOIN LATERAL unnest(gpus, days, bills) AS device (gpu, day, bill_id)
+    CROSS JOIN LATERAL (
+        SELECT coalesce(greatest(sum(allocated), 0), 0) AS device_ms
+        FROM daily
+        WHERE daily.bill_id = device.bill_id AND daily.day <= idle.at
+    ) AS past
+    WHERE device.day <= idle.at
+    GROUP BY 1, 2, 3, 4
 ),
 weighed AS (
-    SELECT at, cluster, job_id, gpu, wall_ms, sign(amount) AS sign,
-           CASE WHEN all_now > 0 THEN coalesce(now, 0) ELSE (
-               SELECT coalesce(greatest(sum(daily.allocated), 0), 0)
-               FROM attached JOIN daily USING (bill_id)
-               WHERE attached.cluster = share.cluster AND attached.job_id = share.job_id
-                   AND attached.gpu = share.gpu AND daily.day <= share.at
-           ) END AS weight,
-           -- In units of its own last digit, at least of one base unit x ms at a price of 1.
+    SELECT at, pod, gpu, sign(amount) AS sign,
+           CASE WHEN sum(weight) OVER pods > 0 THEN weight ELSE 1 END AS weight,
+           CASE WHEN sum(weight) OVER pods > 0 THEN sum(weight) OVER pods
+                ELSE count(*) OVER pods END AS whole,
+           -- In units of its own last digit, at most of a base unit x ms at a price of 1.
            abs(amount) * ('1e' || min_scale(amount))::numeric AS units,
            ('1e-' || min_scale(amount))::numeric AS unit
     FROM share
-),
-evened AS (
-    SELECT *, CASE WHEN sum(weight) OVER pods > 0 THEN weight ELSE 1 END AS part,
-           CASE WHEN sum(weight) OVER pods > 0 THEN sum(weight) OVER pods
-                ELSE count(*) OVER pods END AS whole
-    FROM weighed
-    WINDOW pods AS (PARTITION BY at, cluster, job_id)
+    WINDOW pods AS (PARTITION BY at, pod)
 ),
 -- By largest remainder, of equal ones the first by name: as `money.split` does.
 cut AS (
-    SELECT at, gpu, wall_ms, sign, unit, div(units * part, whole) AS units,
-           units - sum(div(units * part, whole)) OVER pods AS left_over,
-           row_number() OVER (pods ORDER BY mod(units * part, whole) DESC, gpu COLLATE "C") AS place
-    FROM evened
-    WINDOW pods AS (PARTITION BY at, cluster, job_id)
+    SELECT at, gpu, sign, unit, div(units * weight, whole) AS units,
+           units - sum(div(units * weight, whole)) OVER pods AS left_over,
+           row_number() OVER (pods ORDER BY mod(units * weight, whole) DESC, gpu COLLATE "C")
+               AS place
+    FROM weighed
+    WINDOW pods AS (PARTITION BY at, pod)
 ),
 total AS MATERIALIZED (
-    SELECT slot.bucket, part.gpu AS id, sum(part.amount * slot.rate) AS amount,
-           min(slot.at) FILTER (WHERE part.amount <> 0 AND slot.rate IS NULL) AS unrated_at,
-           coalesce(sum(part.wall_ms), 0) AS wall_ms
+    SELECT slot.bucket, shown.gpu AS id, sum(shown.amount * slot.rate) AS amount,
+           min(slot.at) FILTER (WHERE shown.amount <> 0 AND slot.rate IS NULL) AS unrated_at,
+           coalesce(sum(shown.wall_ms), 0) AS wall_ms
     FROM (
-        SELECT * FROM plain
+        SELECT at, gpu, CASE WHEN gpus IS NULL THEN amount ELSE 0 END AS amount, wall_ms
+        FROM part
+        WHERE gpu IS NOT NULL
         UNION ALL
-        SELECT at, gpu, sign * (units + (place <= left_over)::integer) * unit, wall_ms FROM cut
-    ) AS part JOIN slot USING (at)
-    WHERE %(gpu)s::text IS NULL OR part.gpu = %(gpu)s
+        SELECT at, gpu, sign * (units + (place <= left_over)::integer) * unit, NULL FROM cut
+    ) AS shown JOIN slot USING (at)
+    WHERE %(gpu)s::text IS NULL OR shown.gpu = %(gpu)s
     GROUP BY 1, 2
 ),
 held AS (
-    SELECT slot.bucket, model.gpu AS id, max(greatest(owned.quota, booked.peak)) AS kib
-    FROM booked JOIN slot USING (at) JOIN owned USING (bill_id)
-    JOIN model ON model.cluster = owned.cluster AND model.job_id = owned.job_id
-        AND model.day <= booked.at
-    WHERE owned.type = 'storage' AND booked.length_ms > 0
-    GROUP BY slot.bucket, model.gpu, owned.cluster, owned.job_id, owned.node, owned.model
+    SELECT slot.bucket, device.gpu AS id, max(part.kib) AS kib
+    FROM part JOIN slot USING (at)
+    CROSS JOIN LATERAL unnest(coalesce(gpus, ARRAY[part.gpu]), coalesce(days, ARRAY[at]))
+        AS device (gpu, day)
+    WHERE part.kib IS NOT NULL AND device.day <= part.at
+    GROUP BY slot.bucket, device.gpu, part.pod, part.disk
 )
 
 -- fragment: storage
-total AS MATERIALIZED (
-    SELECT slot.bucket, ''::text AS id, sum(booked.amount * item.factor * slot.rate) AS amount,
+owned AS MATERIALIZED (
+    SELECT bill_id, pod || disk AS disk, factor, quota, is_device, is_disk, true AS is_timed,
+           dense_rank() OVER (ORDER BY pod, disk, quota) AS group_id
+    FROM item
+    WHERE is_disk
+),
+kin AS MATERIALIZED (SELECT DISTINCT ON (group_id) * FROM owned),
+summed AS MATERIALIZED (
+    SELECT slot.bucket, owned.group_id, sum(booked.amount * slot.rate) AS amount,
            min(slot.at) FILTER (WHERE booked.amount <> 0 AND slot.rate IS NULL) AS unrated_at,
-           sum(<<wall>>) AS wall_ms
-    FROM booked JOIN slot USING (at) JOIN item USING (bill_id)
-    WHERE item.type = 'storage'
+           <<sums>>
+    FROM booked JOIN slot USING (at) JOIN owned USING (bill_id)
+    GROUP BY 1, 2
+),
+part AS MATERIALIZED (
+    SELECT bucket, disk, sum(amount * factor) AS amount, min(unrated_at) AS unrated_at,
+           sum(<<wall>>) AS wall_ms, max(<<kib>>) AS kib
+    FROM summed JOIN kin USING (group_id)
+    GROUP BY 1, 2
+),
+total AS MATERIALIZED (
+    SELECT bucket, ''::text AS id, sum(amount) AS amount, min(unrated_at) AS unrated_at,
+           sum(wall_ms) AS wall_ms
+    FROM part
     GROUP BY 1
 ),
-held AS (
-    SELECT slot.bucket, ''::text AS id, max(greatest(item.quota, booked.peak)) AS kib
-    FROM booked JOIN slot USING (at) JOIN item USING (bill_id)
-    WHERE item.type = 'storage' AND booked.length_ms > 0
-    GROUP BY slot.bucket, item.cluster, item.job_id, item.node, item.model
-)
+held AS (SELECT bucket, ''::text AS id, kib FROM part)
 
 -- fragment: records
 -- A day without a rate, if there is any, is told on each record: no part of the sum is shown.
@@ -229,16 +286,16 @@ FROM total LEFT JOIN disk USING (bucket, id)
 ORDER BY bucket, id COLLATE "C"
 
 -- name: list_daily_pods
-WITH <<slots>>, <<booked_days>>, <<items>>, <<attached>>, <<by_pod>>, <<records>>;
+WITH <<slots>>, <<booked_days>>, <<items>>, <<by_pod>>, <<records>>;
 
 -- name: list_hourly_pods
-WITH <<slots>>, <<booked_hours>>, <<items>>, <<attached>>, <<by_pod>>, <<records>>;
+WITH <<slots>>, <<booked_hours>>, <<items>>, <<by_pod>>, <<records>>;
 
 -- name: list_daily_models
-WITH <<slots>>, <<booked_days>>, <<items>>, <<attached>>, <<by_model>>, <<records>>;
+WITH <<slots>>, <<booked_days>>, <<items>>, <<by_model>>, <<records>>;
 
 -- name: list_hourly_models
-WITH <<slots>>, <<booked_hours>>, <<items>>, <<attached>>, <<by_model>>, <<records>>;
+WITH <<slots>>, <<booked_hours>>, <<items>>, <<by_model>>, <<records>>;
 
 -- name: list_daily_storage
 WITH <<slots>>, <<booked_days>>, <<items>>, <<storage>>, <<records>>;
