@@ -311,8 +311,8 @@ async def test_pods_are_selected_by_model_and_id_exactly(api: Api, charges: Char
     ]  # fmt: skip
     shown = await records(api, f"{FEBRUARY}&grouping=podId")
     assert [each["podId"] for each in shown] == ["job-0", "job-1", "job-2", "job-3", "no-device"]
-    for query, found in (("podId=job-0", [101]), ("podId=JOB-0", []), ("podId=no-device", [])):
-        assert [each["amount"] for each in await records(api, f"{FEBRUARY}&{query}")] == found
+    for query, expected in (("podId=job-0", [101]), ("podId=JOB-0", []), ("podId=no-device", [])):
+        assert [each["amount"] for each in await records(api, f"{FEBRUARY}&{query}")] == expected
     query = f"{FEBRUARY}&grouping=podId&podId=no-device"
     assert [each["amount"] for each in await records(api, query)] == [1000]
     query = f"{FEBRUARY}&podId=job-0&bucketSize=hour&page=2"
