@@ -9,13 +9,14 @@ dropped, and everything other goes on to where it was meant to go.
 """
 
 import faulthandler
+import fcntl
 import logging
 import os
 import re
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from aggregator.clock import monotonic
@@ -27,7 +28,10 @@ _FAILED: Final = re.compile(r"handshaker\.cc:\d+\] CallNextHandshakerLocked: err
 _PEER: Final = re.compile(r"endpoint_peer_address=([^,}]+)")
 _CONTINUED: Final = re.compile(r"\s|=== |src/")
 _QUIET_SECONDS: Final = 60.0
+_PIPE_BYTES: Final = 1 << 20
 _MOST_PEERS: Final = 1_000
+_MOST_REASONS: Final = 20
+"""Of one peer in a minute: it may choose what it is refused for."""
 
 _HUNG_UP: Final = (
     "it hung up: it does not take our certificate (its CA or its name for us is another), or is "
@@ -64,6 +68,8 @@ def logged() -> Generator[None]:
     usual = os.dup(2)
     stream, stderr = os.fdopen(usual, "w", buffering=1, errors="backslashreplace"), sys.stderr
     reading, writing = os.pipe()
+    with suppress(OSError):  # where the system grants less it stays as it is
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     reader = threading.Thread(target=_read, args=(reading, usual), name="handshakes", daemon=True)
     sys.stderr.flush()
     os.dup2(writing, 2)
@@ -114,16 +120,28 @@ class Quiet:
         """Nothing was told yet."""
         self._now = now
         self._told: dict[tuple[str, str], tuple[float, int]] = {}
+        self._lines: dict[str, tuple[float, int]] = {}  # by host: since when, how many
 
     def untold(self, host: str, reason: str) -> int | None:
         """How often it happened since it was told; None = it is not to be told now."""
         key, now = (host, reason), self._now()
         told_at, count = self._told.pop(key, (-_QUIET_SECONDS, 0))
-        is_due = now - told_at >= _QUIET_SECONDS
+        is_due = now - told_at >= _QUIET_SECONDS and self._has_room(host, now)
         self._told[key] = (now, 0) if is_due else (told_at, count + 1)
         if len(self._told) > _MOST_PEERS:
             del self._told[next(iter(self._told))]
         return count if is_due else None
+
+    def _has_room(self, host: str, now: float) -> bool:
+        """Whether another line of that host fits into its minute; then it is counted."""
+        since, lines = self._lines.pop(host, (now, 0))
+        if now - since >= _QUIET_SECONDS:
+            since, lines = now, 0
+        has_room = lines < _MOST_REASONS
+        self._lines[host] = (since, lines + has_room)
+        if len(self._lines) > _MOST_PEERS:
+            del self._lines[next(iter(self._lines))]
+        return has_room
 
 
 def _read(reading: int, usual: int) -> None:
@@ -132,9 +150,26 @@ def _read(reading: int, usual: int) -> None:
     def pass_on(line: str) -> None:
         os.write(usual, line.encode(errors="surrogateescape"))
 
-    with os.fdopen(reading, encoding="utf-8", errors="surrogateescape") as lines:
-        for peer, reason in refusals(lines, pass_on):
+    try:
+        for peer, reason in refusals(_lines(reading), pass_on):
             _tell(quiet, peer, in_words(reason))
+    finally:
+        os.close(reading)
+
+
+def _lines(reading: int) -> Iterator[str]:
+    """What comes through the pipe, read in large pieces.
+
+    Each handshake is told in kilobytes, and thousands of them at once must wait neither for
+    a full pipe nor for this thread to get its turn again and again.
+    """
+    rest = b""
+    while piece := os.read(reading, _PIPE_BYTES):
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield f"{line.decode(errors='surrogateescape')}\n"
+    if rest:
+        yield rest.decode(errors="surrogateescape")
 
 
 def _tell(quiet: Quiet, peer: str, reason: str) -> None:

@@ -147,6 +147,8 @@ class IngestSettings(Section):
     """Older usage is set aside."""
     max_ahead_seconds: int = Field(default=300, ge=0, le=86400)
     """Usage further in the future is set aside."""
+    max_nodes: int = Field(default=100_000, ge=1, le=10_000_000)
+    """Whoever is not known beyond them is refused: names cost rows."""
 
 
 class RaterSettings(Section):

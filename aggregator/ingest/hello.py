@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final, NamedTuple
@@ -41,6 +41,16 @@ class HelloError(Exception):
     """The Hello breaks a rule; the message says which."""
 
 
+class CrowdedError(HelloError):
+    """The node is not known, and there is no room for new ones."""
+
+    def __init__(self, max_nodes: int) -> None:
+        """Say how many there are, and where that is set."""
+        super().__init__(
+            f"{max_nodes} nodes are known, and no new ones are taken: raise [ingest] max_nodes"
+        )
+
+
 class ForeignStreamError(Exception):
     """The stream belongs to another node or machine."""
 
@@ -70,6 +80,14 @@ class _Opened(NamedTuple):
     hello: int
     seizures: int
     digest: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Registered:
+    nodes: Collection[str]
+    """Those that have a row now; for the others there was no room."""
+    welcomes: Mapping[StreamId, Welcome]
+    """Of each stream that is its caller's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +140,10 @@ def _texts(hello: pb.Hello) -> Iterator[tuple[str, str]]:
 class Registrar:
     """Answers Hellos; one task stores those that have come together."""
 
-    def __init__(self, pool: Pool) -> None:
-        """Take nothing until `run`."""
+    def __init__(self, pool: Pool, *, max_nodes: int) -> None:
+        """Take nothing until `run`; know so many nodes at most."""
         self._pool = pool
+        self._max_nodes = max_nodes
         self._outage = Outage(_LOGGER, "no connection can be welcomed", "hello")
         self._callers: deque[_Caller] = deque()
         self._wake = asyncio.Event()
@@ -164,7 +183,7 @@ class Registrar:
     async def _answer(self, group: Sequence[_Caller]) -> None:
         try:
             async with self._pool.connection(_POOL_TIMEOUT_SECONDS) as connection:
-                welcomes = await _register(connection, group)
+                registered = await _register(connection, group, self._max_nodes)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             await self._answer_apart(group, error)
         except psycopg.Error as error:
@@ -175,7 +194,9 @@ class Registrar:
             _refuse(group, BusyError("the aggregator's log says why"))
         else:
             self._outage.end()
-            _hand_out(group, welcomes)
+            left_out = [caller for caller in group if caller.hello.node not in registered.nodes]
+            _refuse(left_out, CrowdedError(self._max_nodes))
+            _hand_out(group, registered.welcomes)
 
     async def _answer_apart(self, group: Sequence[_Caller], error: psycopg.Error) -> None:
         """Store each Hello by itself: one that is refused is not to cost the others theirs."""
@@ -206,13 +227,15 @@ def _refuse(group: Sequence[_Caller], error: Exception) -> None:
 
 
 async def _register(
-    connection: AsyncConnection[TupleRow], group: Sequence[_Caller]
-) -> Mapping[StreamId, Welcome]:
-    """Give the welcome of each caller whose stream is its own."""
+    connection: AsyncConnection[TupleRow], callers: Sequence[_Caller], max_nodes: int
+) -> _Registered:
+    """Give the welcome of each caller that there is room for and whose stream is its own."""
     async with connection.transaction(), connection.cursor() as cursor:
-        await cursor.execute(_UPSERT_NODES, _node_columns([caller.hello for caller in group]))
+        columns = _node_columns([caller.hello for caller in callers])
+        await cursor.execute(_UPSERT_NODES, {**columns, "max_nodes": max_nodes})
         found = await cursor.fetchall()
         nodes = {name: NodeId(node_id) for name, node_id, _ in found}
+        group = [caller for caller in callers if caller.hello.node in nodes]
         known = {name for name, _, is_known in found if is_known}
         await cursor.execute(
             _OPEN_STREAMS,
@@ -226,7 +249,7 @@ async def _register(
         await cursor.execute(_GET_INCARNATION)
         row = await cursor.fetchone()
         assert row is not None
-    return {
+    welcomes = {
         caller.stream_id: Welcome(
             identity=Identity(
                 stream_id=caller.stream_id,
@@ -246,6 +269,7 @@ async def _register(
         for caller in group
         if caller.stream_id in opened
     }
+    return _Registered(nodes=nodes.keys(), welcomes=welcomes)
 
 
 def _node_columns(hellos: Sequence[pb.Hello]) -> dict[str, list[str] | list[int]]:

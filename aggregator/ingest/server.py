@@ -44,7 +44,7 @@ class IngestServer:
         room = room or shares(2 * MAX_AGENTS)
         self._settings = settings.grpc
         self._security = open_security(settings, clock)
-        self._registrar = Registrar(pool)
+        self._registrar = Registrar(pool, max_nodes=settings.ingest.max_nodes)
         self._committer = Committer(pool, settings.ingest, metrics, clock)
         self._servicer = MeteringServicer(
             self._registrar,

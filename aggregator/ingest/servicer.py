@@ -180,7 +180,7 @@ class MeteringServicer:
                 )
             ),
         )
-        tell_of_spool(hello, welcome, self._metrics)
+        tell_of_spool(hello, welcome, self._metrics, self._quiet)
         return Session(
             identity=welcome.identity,
             expected=welcome.acked_through + 1,

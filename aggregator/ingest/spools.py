@@ -3,6 +3,7 @@
 import logging
 from typing import Final
 
+from aggregator.handshakes import Quiet
 from aggregator.ingest.hello import Welcome
 from aggregator.metrics import Metrics
 from proto.metering.v1 import metering_pb2 as pb
@@ -10,8 +11,12 @@ from proto.metering.v1 import metering_pb2 as pb
 _LOGGER: Final = logging.getLogger(__name__)
 
 
-def tell_of_spool(hello: pb.Hello, welcome: Welcome, metrics: Metrics) -> None:
-    """Log and count a new spool of a known node, and one that is behind what is durable of it."""
+def tell_of_spool(hello: pb.Hello, welcome: Welcome, metrics: Metrics, quiet: Quiet) -> None:
+    """Count a new spool of a known node, and one that is behind what is durable of it.
+
+    Logged once a minute for each node: who comes with one after the other fills no log.
+    """
+    node = welcome.identity.node
     extra = {
         "node": welcome.identity.node,
         "stream": str(welcome.identity.stream_id),
@@ -19,17 +24,21 @@ def tell_of_spool(hello: pb.Hello, welcome: Welcome, metrics: Metrics) -> None:
     }
     if welcome.is_fresh_spool:
         metrics.fresh_spools.inc()
-        _LOGGER.warning(
-            "a known node comes with a new spool", extra={"action": "new_spool", **extra}
-        )
+        if (repeated := quiet.untold(node, "new_spool")) is not None:
+            _LOGGER.warning(
+                "a known node comes with a new spool",
+                extra={"action": "new_spool", "repeated": repeated, **extra},
+            )
     if hello.last_sequence < welcome.acked_through:
         metrics.stale_spools.inc()
-        _LOGGER.error(
-            "a spool is behind what is durable: it is a copy, or was rolled back",
-            extra={
-                "action": "stale_spool",
-                "last_sequence": hello.last_sequence,
-                "acked_through": welcome.acked_through,
-                **extra,
-            },
-        )
+        if (repeated := quiet.untold(node, "stale_spool")) is not None:
+            _LOGGER.error(
+                "a spool is behind what is durable: it is a copy, or was rolled back",
+                extra={
+                    "action": "stale_spool",
+                    "last_sequence": hello.last_sequence,
+                    "acked_through": welcome.acked_through,
+                    "repeated": repeated,
+                    **extra,
+                },
+            )

@@ -8,16 +8,23 @@ SELECT system_identifier::text || '-' || left(pg_walfile_name(pg_current_wal_lsn
 FROM pg_control_system();
 
 -- name: upsert_nodes
+-- Of names that are new only so many as there is room for; those without it get no row.
 INSERT INTO node (name, cluster, address, boot_id, machine_id, agent_version,
                   cpu_m, mem_kib, cpu_model, devices, first_seen_at, last_seen_at)
 SELECT name, cluster, address, boot_id, machine_id, agent_version,
        cpu_m, mem_kib, cpu_model, devices::jsonb, now(), now()
-FROM unnest(%(names)s::text[], %(clusters)s::text[], %(addresses)s::text[],
-            %(boot_ids)s::text[], %(machine_ids)s::text[], %(agent_versions)s::text[],
-            %(cpu_ms)s::bigint[], %(mem_kibs)s::bigint[], %(cpu_models)s::text[],
-            %(devices)s::text[])
-    AS said (name, cluster, address, boot_id, machine_id, agent_version,
-             cpu_m, mem_kib, cpu_model, devices)
+FROM (
+    SELECT said.*, known.name IS NOT NULL AS is_known,
+           count(*) FILTER (WHERE known.name IS NULL) OVER (ORDER BY said.name) AS newcomers
+    FROM unnest(%(names)s::text[], %(clusters)s::text[], %(addresses)s::text[],
+                %(boot_ids)s::text[], %(machine_ids)s::text[], %(agent_versions)s::text[],
+                %(cpu_ms)s::bigint[], %(mem_kibs)s::bigint[], %(cpu_models)s::text[],
+                %(devices)s::text[])
+        AS said (name, cluster, address, boot_id, machine_id, agent_version,
+                 cpu_m, mem_kib, cpu_model, devices)
+    LEFT JOIN node AS known ON known.name = said.name
+) AS counted
+WHERE is_known OR newcomers <= %(max_nodes)s::bigint - (SELECT count(*) FROM node)
 ORDER BY name
 ON CONFLICT (name) DO UPDATE
 SET cluster = excluded.cluster, address = excluded.address, boot_id = excluded.boot_id,

@@ -64,6 +64,17 @@ def test_a_matter_is_told_once_a_minute() -> None:
     assert quiet.untold("10.0.0.7", "a") == 3
 
 
+def test_a_peer_that_varies_what_it_is_refused_for_fills_no_log() -> None:
+    """Others are told of meanwhile, and it again in the next minute."""
+    now = 0.0
+    quiet = Quiet(lambda: now)
+    told = [quiet.untold("10.0.0.7", f"it says that it is node-{n}") for n in range(5_000)]
+    assert sum(count is not None for count in told) == 20
+    assert quiet.untold("10.0.0.8", "a") == 0
+    now = 60.0
+    assert quiet.untold("10.0.0.7", "it says that it is node-4999") == 1
+
+
 def test_what_an_operator_traces_stays_traced() -> None:
     """Ours is added."""
     environ = {"GRPC_TRACE": "http,tcp"}

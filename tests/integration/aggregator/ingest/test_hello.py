@@ -104,7 +104,7 @@ async def test_a_hello_that_the_database_refuses_costs_no_other_its_welcome(
     """They are stored together; should our checks miss something, it is told apart."""
     database.execute("ALTER TABLE node ADD CHECK (name <> 'evil')")
     names = [*(f"n{number}" for number in range(5)), "evil", "n5"]
-    registrar = Registrar(pool)
+    registrar = Registrar(pool, max_nodes=100)
     hellos = [asyncio.create_task(registrar.welcome(Spool(node=name).hello())) for name in names]
     runs = asyncio.create_task(registrar.run())  # after all have said theirs
     try:
@@ -115,6 +115,33 @@ async def test_a_hello_that_the_database_refuses_costs_no_other_its_welcome(
     assert welcomed == [name for name in names if name != "evil"]
     assert isinstance(answers[names.index("evil")], HelloError)
     assert database.execute("SELECT count(*) FROM node").fetchone() == (6,)
+
+
+async def test_many_names_make_no_more_rows_than_there_is_room_for(
+    pool: Pool, database: Database
+) -> None:
+    """Whoever is known is welcome; whoever comes with another name is told of the bound."""
+    registrar = Registrar(pool, max_nodes=3)
+    runs = asyncio.create_task(registrar.run())
+
+    async def greet(*names: str) -> list[str]:
+        hellos = [registrar.welcome(Spool(node=name).hello()) for name in names]
+        answers = await asyncio.gather(*hellos, return_exceptions=True)
+        refused = [str(one) for one in answers if not isinstance(one, Welcome)]
+        assert all("raise [ingest] max_nodes" in one for one in refused)
+        return [name for name, one in zip(names, answers, strict=True) if isinstance(one, Welcome)]
+
+    try:
+        assert await greet("b", "d") == ["b", "d"]
+        assert await greet("a", "b", "c", "d", "e") == ["a", "b", "d"]
+        assert await greet("c", "d") == ["d"]
+    finally:
+        runs.cancel()
+    assert database.execute("SELECT name FROM node ORDER BY 1").fetchall() == [
+        ("a",),
+        ("b",),
+        ("d",),
+    ]
 
 
 async def test_a_capacity_out_of_range_is_refused(ingest: IngestServer) -> None:

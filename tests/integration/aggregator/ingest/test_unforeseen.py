@@ -27,7 +27,7 @@ Database = psycopg.Connection[TupleRow]
 
 async def welcomed(pool: Pool, spools: list[Spool]) -> list[Session]:
     """A connection of each."""
-    registrar = Registrar(pool)
+    registrar = Registrar(pool, max_nodes=100)
     runs = asyncio.create_task(registrar.run())
     try:
         welcomes = [await registrar.welcome(spool.hello()) for spool in spools]
