@@ -16,6 +16,7 @@ _SPOOL = "unit/agent/test_spool.py"
 _DAMAGE = "unit/agent/test_spool_damage.py"
 _RUNS = "unit/agent/test_incarnations.py"
 _GPU = "unit/agent/samplers/nvidia/test_driver.py"
+_DEATH = "unit/agent/samplers/nvidia/test_death.py"
 _KILLS = "faults/test_kills.py::test_random_kills_lose_and_double_nothing"
 
 FAULTS: Final[Mapping[str, Sequence[str]]] = {
@@ -103,6 +104,7 @@ FAULTS: Final[Mapping[str, Sequence[str]]] = {
     ],
     "a driver that dies mid-run: allocation goes on, usage unobserved, never zero": [
         f"{_GPU}::test_a_lost_gpu_is_down_and_its_runs_are_unobserved",
+        f"{_DEATH}::test_a_driver_that_dies_mid_run_leaves_the_time_unobserved",
         "unit/agent/test_accounts.py::test_a_lost_device_stays_allocated_and_its_rest_is_down",
         "unit/agent/samplers/ascend/test_sampler.py::test_a_dead_drivers_devices_are_down",
     ],
