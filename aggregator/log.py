@@ -1,19 +1,35 @@
 """How the aggregator logs: one line an event, `key=value`, to standard error.
 
 What is foreign cannot forge a line or a field: values are quoted where needed and
-control characters escaped. What looks like a password in a URL is never written.
+control characters escaped. What looks like a password in a URL is never written. What is
+logged on behalf of an HTTP request names it.
 """
 
 import json
 import logging
 import re
 import sys
+from contextvars import ContextVar
 from typing import Final
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PLAIN: Final = re.compile(r"[\w.:/@+,\[\]-]+")
 _URL_PASSWORD: Final = re.compile(r"(\w+://[^\s:/@]*:)[^\s@]+@")
 _WORD_PASSWORD: Final = re.compile(r"(password\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)
+
+
+REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("REQUEST_ID", default=None)
+"""Of the request on whose behalf we act; tasks that a request starts inherit it."""
+
+
+class RequestFilter(logging.Filter):
+    """Lets every record pass, and puts the request's id on those that belong to one."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Name the request unless the record does."""
+        if (request_id := REQUEST_ID.get()) is not None:
+            vars(record).setdefault("request_id", request_id)
+        return True
 
 
 class KeyValueFormatter(logging.Formatter):
@@ -38,6 +54,7 @@ def configure(level: str) -> None:
     """Log to standard error from `level` on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(KeyValueFormatter())
+    handler.addFilter(RequestFilter())  # here, and not at a logger: those below pass it by
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
+from aggregator import log
 from aggregator.api.auth import Role, asked_name, authorize
 from aggregator.api.cors import set_cors_headers
 from aggregator.api.dialect import Dialects
@@ -46,9 +47,10 @@ SECURITY_HEADERS = {
 
 @web.middleware
 async def log_request(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Name the request, and write one line about its end."""
+    """Name the request, in every line that is logged for it, and write one about its end."""
     given = request.headers.get("X-Request-Id", "")
     request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+    outside = log.REQUEST_ID.set(request[REQUEST_ID])
     began = monotonic()
     status = 499  # the client left
     try:
@@ -57,6 +59,7 @@ async def log_request(request: web.Request, handler: Handler) -> web.StreamRespo
         return response
     finally:
         _count(request, status, monotonic() - began)
+        log.REQUEST_ID.reset(outside)
 
 
 @web.middleware
@@ -67,10 +70,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except (web.HTTPException, ConnectionError):
         raise  # a redirection; or the client is gone: nobody to answer
     except Exception:  # noqa: BLE001 - the last resort, logged
-        _log.exception(
-            "request failed",
-            extra={"action": "request_failed", "request_id": request[REQUEST_ID]},
-        )
+        _log.exception("request failed", extra={"action": "request_failed"})
         words = "this is our fault; the log tells more under the request's id"
         return _rendered(request, Problem(HTTPStatus.INTERNAL_SERVER_ERROR, words))
 
@@ -148,7 +148,6 @@ def _count(request: web.Request, status: int, seconds: float) -> None:
         "request",
         extra={
             "action": "http_request",
-            "request_id": request[REQUEST_ID],
             "remote": request.remote,
             "method": _method(request),
             "path": request.rel_url.raw_path[:200],

@@ -5,7 +5,7 @@ from types import TracebackType
 
 import pytest
 
-from aggregator.log import KeyValueFormatter, configure
+from aggregator.log import REQUEST_ID, KeyValueFormatter, configure
 
 
 def line(message: str, **extra: object) -> str:
@@ -74,7 +74,7 @@ def test_a_traceback_is_indented_below_its_line() -> None:
 def test_configure_sets_the_level_and_one_handler(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Called again, it does not log twice."""
+    """Called again, it does not log twice; a line of a request names it."""
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
     before = root.level
@@ -83,7 +83,13 @@ def test_configure_sets_the_level_and_one_handler(
         configure("warning")
         logging.getLogger("any").info("unheard")
         logging.getLogger("any").warning("heard")
+        outside = REQUEST_ID.set("run-7")
+        logging.getLogger("any").warning("within")
+        REQUEST_ID.reset(outside)
+        logging.getLogger("any").warning("after")
         logging.getLogger("grpc._cython.cygrpc").error("ExecuteBatchError raised by %s", "one")
     finally:
         root.setLevel(before)
-    assert capsys.readouterr().err.count("\n") == 1
+    heard, within, after = capsys.readouterr().err.splitlines()
+    assert within.endswith("message=within request_id=run-7")
+    assert "request_id" not in heard + after

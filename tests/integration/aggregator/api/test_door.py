@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from aggregator.api.problem import Problem
+from aggregator.log import RequestFilter
 from aggregator.settings import HttpSettings
 from aggregator.store.pool import Pool
 from tests.integration.aggregator.api.client import Api, served
@@ -171,12 +172,32 @@ async def test_a_request_has_an_id_in_the_answer_and_in_the_log(
 ) -> None:
     """The client's own if it is harmless, else a new one."""
     caplog.set_level(logging.INFO, logger="aggregator.api.middleware")
-    kept = await api.get("/api/Bills?userId=x", X_Request_Id="run-7.a")
+    with caplog.filtering(RequestFilter()):
+        kept = await api.get("/api/Bills?userId=x", X_Request_Id="run-7.a")
+        made = await api.get("/api/Bills", X_Request_Id="a b<script>")
     assert kept.headers["X-Request-Id"] == kept.json()["requestId"] == "run-7.a"
-    made = await api.get("/api/Bills", X_Request_Id="a b<script>")
     assert made.headers["X-Request-Id"] not in {"", "a b<script>"}
     logged = [vars(record).get("request_id") for record in caplog.records]
     assert logged == ["run-7.a", made.headers["X-Request-Id"]]
+
+
+async def test_every_line_of_a_request_has_its_id(
+    api: Api, pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever writes it, also of requests at once; what belongs to none has none."""
+    caplog.set_level(logging.INFO, logger="aggregator")
+    await pool.close()
+    with caplog.filtering(RequestFilter()):
+        await api.get("/api/Bills", X_Request_Id="one")
+        await asyncio.gather(*(api.get("/api/Users", X_Request_Id=each) for each in "ab"))
+        logging.getLogger("aggregator.beside").info("beside")
+    logged = [(each.message, vars(each).get("request_id")) for each in caplog.records]
+    assert ("the database does not answer requests", "one") in logged
+    assert sorted(each for message, each in logged if message == "request" and each) == [
+        "a", "b", "one"
+    ]  # fmt: skip
+    assert logged[-1] == ("beside", None)
+    assert {each for _, each in logged[:-1]} == {"a", "b", "one"}
 
 
 async def test_the_log_shows_a_path_as_it_was_encoded(
