@@ -4,6 +4,9 @@ A new route fails here until it says what it needs (`Route.role`) and what to as
 (`CALLS`), and, if it is for scoped tokens, until it shows nothing of anybody else.
 """
 
+from collections.abc import Mapping
+from urllib.parse import quote
+
 import pytest
 
 from aggregator.api.app import ALL_ROUTES
@@ -57,17 +60,18 @@ CHANGES_NOTHING = {"previewRerate", "quote"}
 """Questions that are too long for a URL."""
 
 
-def calls(route: Route, owner: Owner) -> list[str]:
-    """Targets of requests for what is an owner's."""
-    path = route.path.format(
-        key="x",
-        file="start.js",
-        period="2026-01",
-        project=owner.project,
-        teamId=owner.vc,
-        timestamp=int(NOON.timestamp()),
-    )
-    names = {
+def calls(route: Route, owner: Owner, **parts: str) -> list[str]:
+    """Targets of requests for what is an owner's; `parts` of the path may be others."""
+    known: dict[str, object] = {
+        "key": "x",
+        "file": "start.js",
+        "period": "2026-01",
+        "project": owner.project,
+        "teamId": owner.vc,
+        "timestamp": int(NOON.timestamp()),
+    }
+    path = route.path.format(**_quoted(known | parts))
+    names: dict[str, object] = {
         "user_id": owner.user_id,
         "job": owner.job,
         "vc": owner.vc,
@@ -75,7 +79,15 @@ def calls(route: Route, owner: Owner) -> list[str]:
         "node": owner.node,
         "bill_id": owner.bill_id,
     }
-    return [path + call.format(**names) for call in CALLS.get(route.operation_id, [""])]
+    quoted = _quoted(names)
+    return [path + call.format(**quoted) for call in CALLS.get(route.operation_id, [""])]
+
+
+def _quoted(names: Mapping[str, object]) -> dict[str, str]:
+    """Names as they stand in a URL, also those that UTF-8 has not."""
+    return {
+        name: quote(str(value), safe="", errors="surrogatepass") for name, value in names.items()
+    }
 
 
 def shows_nothing(answer: Answer) -> bool:
