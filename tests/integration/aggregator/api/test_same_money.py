@@ -248,6 +248,35 @@ async def pods(api: Api, period: Period, more: str = "") -> list[dict[str, Any]]
     return found
 
 
+async def hours(api: Api, period: Period) -> list[dict[str, Any]]:
+    """What the Hourly API says of each hour, page by page; its prices are cents."""
+    bounds = f"startTime={period.start.timestamp():.0f}&endTime={period.end.timestamp():.0f}"
+    found: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = await got(api, f"/v1/billing/usage?per_page=2&{bounds}&cursor={cursor}")
+        found += page["data"]["usage"]
+        cursor = page["pagination"].get("cursor")
+    return found
+
+
+async def resources(api: Api, hour: datetime) -> list[dict[str, Any]]:
+    """What the Hourly API says of an hour's jobs, by all of its projects."""
+    target = f"/v1/billing/usage/{hour.timestamp():.0f}?projectId="
+    teams = [
+        team
+        for project in ("p1", "p2")
+        for team in (await got(api, target + project))["data"]["paasUsage"]["teams"]
+    ]
+    return [
+        {"id": resource["id"], "cents": resource["price"]["total"]}
+        for team in teams
+        for project in team["projects"]
+        for kind in project["resourceTypes"]
+        for resource in kind["resources"]
+    ]
+
+
 def total(rows: Iterable[dict[str, Any]], key: str) -> Fraction:
     """The exact sum of printed doubles."""
     return sum((Fraction(row[key]) for row in rows), Fraction(0))
@@ -275,11 +304,19 @@ async def test_all_apis_report_the_same_money(api: Api, pipeline: Pipeline) -> N
             assert -total(lines, "amount") == total(own, "fee"), (period, user)
         shown = by(await pods(api, period), "podId", "amount")
         assert shown == by(billed, "jobId", "fee"), period
+        cents = [each["paasUsage"]["price"] for each in await hours(api, period)]
+        assert total(cents, "total") == 100 * total(billed, "fee"), period
     jobs = by(await bills(api, whole), "jobId", "fee")
     assert set(jobs) == {"train", "tests", "serve", "mixed", "late", "too late"}
     for job, fee in jobs.items():
         some = await pods(api, whole, f"&podId={job.replace(' ', '%20')}")
         assert total(some, "amount") == fee, job
+    for each in await hours(api, whole):
+        hour = datetime.fromtimestamp(each["timestamp"], tz=UTC)
+        fees = by(await bills(api, Period(start=hour, end=hour + HOUR)), "jobId", "fee")
+        assert by(await resources(api, hour), "id", "cents") == {
+            job: 100 * fee for job, fee in fees.items()
+        }
 
 
 async def test_hour_by_hour_it_is_the_same_money(api: Api, pipeline: Pipeline) -> None:
