@@ -6,7 +6,7 @@ what is booked for it later is a line of its own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final, Literal
 from uuid import UUID
@@ -20,15 +20,21 @@ from aggregator.rating import money
 from aggregator.rating.currency import Exchange
 from aggregator.rating.month import month_at, month_name
 from aggregator.rating.sku import sku
-from aggregator.store.queries import query
+from aggregator.store.queries import Query, query
 from aggregator.units import UNITS
 
 CURRENCY: Final = "USD"
 
 _GET_SEALED_UNTIL = query("get_sealed_until")
+_GET_FIRST_USAGE = query("get_first_usage")
 _COUNT_LEDGER_LINES = query("count_ledger_lines")
+_COUNT_UNPRICED_LEDGER_ITEMS = query("count_unpriced_ledger_items")
 _LIST_NEWEST_LEDGER_LINES = query("list_newest_ledger_lines")
 _LIST_OLDEST_LEDGER_LINES = query("list_oldest_ledger_lines")
+
+_HOUR = timedelta(hours=1)
+_WIDER = 6
+"""Hours are looked at in ever wider ranges until there is enough for a part."""
 
 _WORDS = {"late": "late usage", "reversal": "reversal of usage", "rerated": "re-rated usage"}
 
@@ -97,11 +103,14 @@ class LedgerPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerPart:
-    """Lines from the oldest on. `following`: after what the next ones come; None: no more."""
+    """Lines from the oldest on. `following`: after what the next ones come; None: no more.
+
+    `unpriced_items`, of all that was asked for, is known of the first part alone.
+    """
 
     lines: Sequence[LedgerLine]
     following: Place | None = None
-    unpriced_items: int = 0
+    unpriced_items: int | None = None
 
 
 async def ledger_page(
@@ -120,7 +129,8 @@ async def ledger_page(
         parameters = await _parameters(connection, asked, scope)
         if parameters is None:
             return LedgerPage(lines=())
-        total, unpriced = await _count(connection, parameters)
+        total = await _count(connection, _COUNT_LEDGER_LINES, parameters)
+        unpriced = await _count(connection, _COUNT_UNPRICED_LEDGER_ITEMS, parameters)
         wanted = {**parameters, **_after(None), "limit": limit, "offset": (page - 1) * limit}
         rows = await rows_of(connection, statement, wanted, _Row)
         exchange = await exchange_of(connection, base)
@@ -142,14 +152,35 @@ async def ledger_part(
     async with database.reading() as connection:
         parameters = await _parameters(connection, seek, scope)
         if parameters is None:
-            return LedgerPart(lines=())
-        _, unpriced = await _count(connection, parameters)
-        wanted = {**parameters, **_after(after), "limit": limit + 1, "offset": 0}
-        rows = await rows_of(connection, _LIST_OLDEST_LEDGER_LINES, wanted, _Row)
+            return LedgerPart(lines=(), unpriced_items=0 if after is None else None)
+        unpriced = None
+        if after is None:
+            unpriced = await _count(connection, _COUNT_UNPRICED_LEDGER_ITEMS, parameters)
+        wanted = {**parameters, **_after(after)}
+        rows = await _oldest(connection, wanted, seek.start, limit + 1)
         exchange = await exchange_of(connection, base)
     lines = [_line(row, exchange) for row in rows[:limit]]
     following = lines[-1].place if len(rows) > limit else None
     return LedgerPart(lines=lines, following=following, unpriced_items=unpriced)
+
+
+async def _oldest(
+    connection: Connection, wanted: Parameters, start: datetime | None, limit: int
+) -> Sequence[_Row]:
+    """The first lines of a range: however long it is, not many more hours are read than needed."""
+    first, end = await instant(connection, _GET_FIRST_USAGE), wanted["ends_before"]
+    assert isinstance(end, datetime)
+    if first is None:
+        return []
+    begin = max(first, start or first).replace(minute=0, second=0, microsecond=0)
+    until, width = begin, _HOUR
+    rows: Sequence[_Row] = []
+    while len(rows) < limit and until < end:
+        until = min(end, begin + width)
+        narrow = {**wanted, "ends_before": until, "limit": limit, "offset": 0}
+        rows = await rows_of(connection, _LIST_OLDEST_LEDGER_LINES, narrow, _Row)
+        width *= _WIDER
+    return rows
 
 
 async def _parameters(
@@ -167,11 +198,10 @@ async def _parameters(
     }
 
 
-async def _count(connection: Connection, parameters: Parameters) -> tuple[int, int]:
-    """Lines, and items without a price."""
-    cursor = await connection.execute(_COUNT_LEDGER_LINES, parameters, prepare=False)
-    lines, unpriced = await cursor.fetchone() or (0, 0)
-    return int(lines), int(unpriced)
+async def _count(connection: Connection, statement: Query, parameters: Parameters) -> int:
+    cursor = await connection.execute(statement, parameters, prepare=False)
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
 
 
 def _after(place: Place | None) -> Parameters:

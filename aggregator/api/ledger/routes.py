@@ -74,10 +74,12 @@ async def get_usage(request: web.Request) -> web.StreamResponse:
 async def get_usage_history(request: web.Request) -> web.StreamResponse:
     """The next lines, from the oldest on."""
     asked = parse_history(request)
-    found = await _part(request, asked) if asked.is_usd else LedgerPart(lines=())
+    nothing = LedgerPart(lines=(), unpriced_items=0)
+    found = await _part(request, asked) if asked.is_usd else nothing
     cursor = write_cursor(asked, found.following) if found.following else None
     answer = history_answer(found, cursor)
-    headers = {UNPRICED_HEADER: str(found.unpriced_items)}
+    unpriced = found.unpriced_items
+    headers = {} if unpriced is None else {UNPRICED_HEADER: str(unpriced)}
     if wants_csv(request):
         headers |= {CURSOR_HEADER: cursor} if cursor else {}
         return _answer_table(request, answer.data, "billing_usage_history.csv", headers)
@@ -167,7 +169,7 @@ ROUTES = (
             HTTPStatus.OK: Answer(
                 description="The next lines, the oldest first",
                 adapter=HISTORY_ANSWER,
-                headers=_UNPRICED,
+                headers={UNPRICED_HEADER: f"{_UNPRICED[UNPRICED_HEADER]}; of the first part"},
                 example={"data": [_EXAMPLE], "nextCursor": None},
             )
         },

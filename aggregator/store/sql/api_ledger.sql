@@ -47,16 +47,19 @@ line.kind, line.adjustment_id, line.bill_id, line.ratio_id, line.hour, line.used
     line.started_at, line.billed, bill.type, bill.model, bill.job_id, ratio.value AS price
 
 -- name: count_ledger_lines
--- How many there are, and how many items have usage without a price in the same hours.
 WITH <<line>>
-SELECT
-    (SELECT count(*) FROM line WHERE <<asked>>) AS line_count,
-    (SELECT count(*)
-     FROM (SELECT bill_id FROM booking
-           WHERE <<hours>>
-               AND ratio_id = 0 AND <<meters>>
-           GROUP BY bill_id
-           HAVING sum(billed) <> 0) AS item) AS unpriced_items;
+SELECT count(*) FROM line WHERE <<asked>>;
+
+-- name: count_unpriced_ledger_items
+-- How many items have usage without a price in the same hours.
+SELECT count(*)
+FROM (
+    SELECT bill_id FROM booking
+    WHERE <<hours>>
+        AND ratio_id = 0 AND <<meters>>
+    GROUP BY bill_id
+    HAVING sum(billed) <> 0
+) AS item;
 
 -- name: list_newest_ledger_lines
 -- A page of them, the newest first.

@@ -388,6 +388,21 @@ async def test_the_history_is_whole_while_lines_are_added(api: Api, rows: Rows) 
     assert shown == [each for each in whole["data"] if each["timestamp"] < "2026-02-06T12:11"]
 
 
+async def test_the_history_of_years_is_whole(api: Api, rows: Rows) -> None:
+    """However far apart its lines are, and wherever it is asked from."""
+    for day in (1, 2, 40, 400, 1400):
+        charged(rows, NOON - day * timedelta(days=1), job_id=str(day))
+    for query, jobs in (
+        ("", ["1400", "400", "40", "2", "1"]),
+        ("?startTimestamp=0001-01-01", ["1400", "400", "40", "2", "1"]),
+        ("?startTimestamp=2025-01-05", ["40", "2", "1"]),
+        ("?startTimestamp=9998-12-31T23:59:59Z", []),
+        ("?endTimestamp=2025-01-05", ["1400", "400"]),
+        ("?endTimestamp=0001-01-01", []),
+    ):
+        assert notes(await api.get(HISTORY + query)) == jobs, query
+
+
 async def test_the_history_is_a_table_too(api: Api, rows: Rows) -> None:
     """The way on is in a header, which the last part has not."""
     for number in range(12):
