@@ -83,9 +83,13 @@ class Item(NamedTuple):
     @property
     def fee(self) -> float:
         """Money: usage times price under one version, else the exact sum; 0 if unpriced."""
+        return self.fee_of(self.usage)
+
+    def fee_of(self, usage: float) -> float:
+        """The same, where the usage is known already."""
         if self.is_mixed:
             return money.fee(self.amount, self.unit)
-        return 0.0 if self.price is None else money.fee_at(self.usage, self.price)
+        return 0.0 if self.price is None else money.fee_at(usage, self.price)
 
 
 class Measured(NamedTuple):
