@@ -34,7 +34,7 @@ coverage: $(VENV)/.dev-stamp ## run every test and show which lines none of them
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
 
-bench: $(VENV)/.dev-stamp ## measure every figure beside its ceiling (BENCH_JSON=path for JSON)
+bench: $(VENV)/.dev-stamp ## measure every figure beside its ceiling (BENCH_JSON=path, BENCH_PARTS=year,node)
 	@$(BIN)/python -m tests.bench
 
 mutants: $(VENV)/.dev-stamp ## break each rule of rating, and see that the tests find it out

@@ -42,12 +42,12 @@ _EXAMPLE: Final = {
     "total": 1,
     "items": [
         {
-            "project": "p1",
+            "project": "vision",
             "cluster": "",
             "namespace": "",
             "item": "Cpu",
             "method": "Effective",
-            "usage": 17.5,
+            "usage": 252.5,
             "currency": "USD",
             "start": "20260201",
             "end": "20260228",
