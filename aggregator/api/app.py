@@ -108,7 +108,8 @@ def build_app(settings: Settings, pool: Pool, metrics: Metrics) -> web.Applicati
     app[DOOR] = Door(settings.http, app[TOKENS])
     app[DIALECTS] = Dialects(ALL_DIALECTS)
     app[READINESS] = Readiness(app[DATABASE])
-    app[DOCUMENT] = document(ALL_ROUTES, app[DIALECTS])
+    shown = pods.as_written(ALL_ROUTES, is_live=settings.pods.live_variant)
+    app[DOCUMENT] = document(shown, app[DIALECTS])
     app[ROUTES] = {route.handler: route for route in ALL_ROUTES}
     app.on_response_prepare.append(set_headers)
     add_routes(app, ALL_ROUTES)

@@ -1,5 +1,7 @@
 """The Pods API: parse, ask, render. Nothing is computed here."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from http import HTTPStatus
 
 from aiohttp import web
@@ -10,6 +12,7 @@ from aggregator.api.parse import parse_query
 from aggregator.api.pods.shapes import (
     BILLING_RECORDS,
     ENDPOINTS_QUERY,
+    LIVE_RECORDS,
     PODS_QUERY,
     VOLUMES_QUERY,
     IdName,
@@ -156,3 +159,14 @@ ROUTES = (
         timeout_seconds=LIST_SECONDS,
     ),
 )
+
+
+def as_written(routes: Sequence[Route], *, is_live: bool) -> Sequence[Route]:
+    """The routes as they are to be documented where the live variant is written."""
+    return [_live(each) if is_live and each in ROUTES else each for each in routes]
+
+
+def _live(route: Route) -> Route:
+    answer = route.answers[HTTPStatus.OK]
+    live = replace(answer, adapter=LIVE_RECORDS, example=None)
+    return replace(route, answers={HTTPStatus.OK: live})

@@ -10,9 +10,12 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
+from aggregator.api.app import build_app
+from aggregator.api.docs import DOCUMENT
 from aggregator.api.pods.gpu_types import GPU_TYPES
 from aggregator.api.route import PODS_LIVE
-from aggregator.settings import HttpSettings
+from aggregator.metrics import Metrics
+from aggregator.settings import HttpSettings, PodsSettings, Settings
 from aggregator.store.pool import Pool
 from tests.integration.aggregator.api.client import Api, served
 from tests.integration.aggregator.api.pods_rows import HOUR, Charges
@@ -345,6 +348,18 @@ async def test_the_live_variant_replaces_the_other(pool: Pool, charges: Charges)
         b'[{"amount":1,"diskSpaceBilledGB":0,"gpuTypeId":"NVIDIA H200",'
         b'"time":"2026-04-06 15:00:00","timeBilledMs":3600000}]'
     )
+
+
+def test_the_document_says_which_variant_is_written(pool: Pool) -> None:
+    """By the setting, as the answers are."""
+    for is_live, name in ((False, "BillingRecord"), (True, "LiveBillingRecord")):
+        app = build_app(Settings(pods=PodsSettings(live_variant=is_live)), pool, Metrics())
+        assert app[PODS_LIVE] is is_live
+        document: Json = json.loads(json.dumps(app[DOCUMENT]))
+        for path in PATHS:
+            answer = document["paths"][path]["get"]["responses"]["200"]
+            schema = answer["content"]["application/json"]["schema"]
+            assert schema["items"] == {"$ref": f"#/components/schemas/{name}"}
 
 
 HOSTILE = (
