@@ -132,7 +132,7 @@ async def ledger_page(
         total = await _count(connection, _COUNT_LEDGER_LINES, parameters)
         unpriced = await _count(connection, _COUNT_UNPRICED_LEDGER_ITEMS, parameters)
         wanted = {**parameters, **_after(None), "limit": limit, "offset": (page - 1) * limit}
-        rows = await rows_of(connection, statement, wanted, _Row)
+        rows = await rows_of(connection, statement, wanted, _Row, prepare=False)
         exchange = await exchange_of(connection, base)
     lines = [_line(row, exchange) for row in rows]
     return LedgerPage(lines=lines, total=total, unpriced_items=unpriced)
@@ -172,15 +172,19 @@ async def _oldest(
     assert isinstance(end, datetime)
     if first is None:
         return []
-    begin = max(first, start or first).replace(minute=0, second=0, microsecond=0)
+    begin = _hour(max(first, start or first))
     until, width = begin, _HOUR
     rows: Sequence[_Row] = []
     while len(rows) < limit and until < end:
         until = min(end, begin + width)
-        narrow = {**wanted, "ends_before": until, "limit": limit, "offset": 0}
-        rows = await rows_of(connection, _LIST_OLDEST_LEDGER_LINES, narrow, _Row)
+        narrow = {**wanted, "first_hour": begin, "ends_before": until, "limit": limit, "offset": 0}
+        rows = await rows_of(connection, _LIST_OLDEST_LEDGER_LINES, narrow, _Row, prepare=False)
         width *= _WIDER
     return rows
+
+
+def _hour(instant: datetime) -> datetime:
+    return instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
 async def _parameters(
@@ -194,6 +198,7 @@ async def _parameters(
         **scope.parameters(),
         "user_id": asked.user_id,
         "starts_at": asked.start,
+        "first_hour": asked.start and _hour(asked.start),
         "ends_before": sealed if asked.end is None else min(sealed, asked.end),
     }
 

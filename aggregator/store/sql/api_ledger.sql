@@ -16,8 +16,9 @@ SELECT greatest((SELECT max(until) FROM seal), (SELECT max(ends_at) FROM period)
                          %(scope_user_id)s, %(scope_vc)s, %(scope_project)s)))
 
 -- fragment: hours
--- Sealed ones, which lie before ends_before, that may hold what is asked for.
-hour >= coalesce(date_trunc('hour', %(starts_at)s::timestamptz, 'UTC'), '-infinity')
+-- Sealed ones, which lie before ends_before, that may hold what is asked for; bounds that the
+-- planner knows leave out all other chunks.
+hour >= coalesce(%(first_hour)s::timestamptz, '-infinity')
             AND hour < %(ends_before)s::timestamptz
 
 -- fragment: line
