@@ -11,6 +11,9 @@ from proto.metering.v1 import metering_pb2 as pb
 METHOD = "/nodemeter.metering.v1.Metering/Stream"
 OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),  # else gRPC's own backoff outlives our channel
+    # So long a connection may take to be made (20 s by default): where thousands come back at
+    # once, who gives up and comes again makes the queue longer, and its handshake was for nothing.
+    ("grpc.min_reconnect_backoff_ms", 60_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 60_000),  # ten thousand agents that come back are much work
     ("grpc.max_send_message_length", -1),
