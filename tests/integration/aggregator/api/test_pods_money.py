@@ -76,10 +76,11 @@ async def test_the_parts_of_an_hour_without_devices_follow_what_was_held_before(
     charges.adjust(disk, -4, at=NOON + 2 * DAY)
     for model in ("X", "Y"):
         charges.adjust(charges.item("late", model=model), 1, at=NOON + 3 * DAY)
+    charges.charge(charges.item("late", model="Z"), 5, at=NOON + 4 * DAY)
     charges.roll_up()
     found = [(each["gpuTypeId"], each["amount"]) for each in await records(api, FEBRUARY)]
     assert found == [
-        ("A", 3), ("B", 1), ("A", 6), ("B", 2), ("A", -3), ("B", -1), ("X", 1), ("Y", 1),
+        ("A", 3), ("B", 1), ("A", 6), ("B", 2), ("A", -3), ("B", -1), ("X", 1), ("Y", 1), ("Z", 5),
     ]  # fmt: skip
 
 
