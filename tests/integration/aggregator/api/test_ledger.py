@@ -5,12 +5,16 @@ import io
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from http import HTTPStatus
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
 from aiohttp import web
 
+from aggregator.api.ledger.dialect import render
+from aggregator.api.problem import Problem
 from aggregator.api.route import BASE_CURRENCY
+from aggregator.settings import HttpSettings
 from aggregator.store.pool import Pool
 from tests.integration.aggregator.api.client import Answer, Api, served
 from tests.integration.aggregator.api.owners import FOREIGN, MINE, tokens
@@ -329,6 +333,18 @@ async def test_every_error_is_in_the_originals_shape(api: Api) -> None:
         assert (answer.status, answer.json()) == (status, body)
         assert answer.headers["Content-Type"].startswith("application/json")
     assert (await api.get("/api/v2/x")).headers["Content-Type"] == "application/problem+json"
+
+
+async def test_who_asks_too_often_is_told_when_to_come_back(pool: Pool) -> None:
+    """429 in the original's shape; and 403 says nothing but that it is."""
+    async with served(pool, HttpSettings(requests_per_minute=1)) as api:
+        assert (await api.get(USAGE)).status == 200
+        answer = await api.get(USAGE)
+    seconds = answer.headers["Retry-After"]
+    reason = f"at most 1 requests a minute: try again in {seconds} s"
+    assert (answer.status, answer.json()) == (429, {"error": reason})
+    forbidden = render(Problem(HTTPStatus.FORBIDDEN, "this needs the role admin"), "id")
+    assert (forbidden.status, forbidden.text) == (403, '{"error":"Unauthorized access"}')
 
 
 async def test_a_table_has_the_originals_header_and_no_formula(api: Api, rows: Rows) -> None:
