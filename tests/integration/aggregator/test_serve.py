@@ -21,6 +21,10 @@ from aggregator.__main__ import main
 from tests.integration.aggregator.agents import Spool, Use, deliver, recent, records_of
 
 COMMAND = [sys.executable, "-m", "aggregator"]
+SECONDS = 240
+"""A database is made and migrated in that time, also beside ten others' work."""
+
+pytestmark = pytest.mark.timeout(2 * SECONDS)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +43,7 @@ def free_port() -> int:
 
 def poll(condition: Callable[[], bool]) -> None:
     """Wait, with a deadline."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -50,7 +54,7 @@ def manager(folder: Path) -> Generator[tuple[socket.socket, dict[str, str]]]:
     """A service manager that listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
         own.bind(str(folder / "notify"))
-        own.settimeout(60)
+        own.settimeout(SECONDS)
         yield own, {"NOTIFY_SOCKET": str(folder / "notify")}
 
 
