@@ -128,7 +128,10 @@ def close_period(
         "withUnpriced": with_unpriced,
     }
     answer = session.client.post(f"{BASE}/close", body, timeout=_CLOSE_SECONDS + wait)
-    show([record(answer.body)], _PERIODS, session.output)
+    closed = record(answer.body)
+    show([closed], _PERIODS, session.output)
+    if not closed["items"]:
+        note(f"nothing was metered in {month}: what is told of it later counts in the open month")
 
 
 @adjustments_app.command(

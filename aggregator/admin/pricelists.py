@@ -21,6 +21,7 @@ from aggregator.admin.ratio_rows import BASE, scheduled_prices, show_changes
 from aggregator.admin.session import Reason, Yes, confirmed, examples, session_of
 from aggregator.admin.times import minute, wire_text
 from aggregator.rating.money import plain
+from aggregator.rating.ratio import parse, why_nothing
 
 app = typer.Typer()
 
@@ -104,17 +105,28 @@ def import_ratios(
     prices = pricelist.read(text_of(file), kind or pricelist.kind_of(file), file)
     form = _Form(prices=prices, replaces_all=replace, is_retroactive=retroactive, reason=reason)
     trial, state = _import(session.client, form, is_dry_run=True)
+    _warn_of_keys(prices)
     changing = [change for change in trial if change["action"] != "keep"]
     if dry_run or not changing:
         show_changes(trial, session.output)
         note("nothing was changed" if dry_run else "nothing to change")
         return
+    if not prices:
+        raise UsageError(f"{file} holds no prices: --replace would delete all {len(changing)}")
     if not yes and sys.stdin.isatty():
         show_changes(changing, Format.TABLE)
         if not confirmed(f"Apply {len(changing)} changes?", is_agreed=False):
             raise AdminError("nothing was changed")
     done, _ = _import(session.client, form, is_dry_run=False, state=state)
     show_changes(done, session.output)
+
+
+def _warn_of_keys(prices: Sequence[Price]) -> None:
+    """Keys that price nothing are stored, too; most are typing errors."""
+    for price in prices:
+        if parse(price.key) is None:
+            place = f"{price.entry.where}: " if price.entry else ""
+            note(f"warning: {place}no usage matches {price.key!r}: {why_nothing(price.key)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,12 @@ _ORDERS = (
 )
 
 
+_UNCHANGED = (
+    "nothing would change: the ratios as they stand give what was charged; `nodemeter ratios "
+    "check` lists what has no price"
+)
+
+
 @app.command(
     "rerate",
     epilog=examples(
@@ -85,7 +91,7 @@ def rerate(
     trial = records(_asked(session.client, f"{BASE}/preview", body, _PREVIEW_SECONDS))
     if dry_run or not trial:
         show(trial, _DIFFERENCES, session.output)
-        note(_summary(trial) if trial else "nothing would change: every charge has its price")
+        note(_summary(trial) if trial else _UNCHANGED)
         return
     if not yes and sys.stdin.isatty():
         show(trial, _DIFFERENCES, Format.TABLE)

@@ -212,6 +212,20 @@ async def test_an_import_shows_its_difference_first(api: Api, tmp_path: Path) ->
     assert again.err == "nothing to change\n"
 
 
+async def test_a_list_that_was_cut_off_deletes_nothing(api: Api, tmp_path: Path) -> None:
+    """A header alone is no wish to delete all prices; a key that prices nothing is told."""
+    await nodemeter(api, "ratios", "set", "cpu", "1")
+    file = tmp_path / "prices.csv"
+    file.write_text("key,value\n")
+    done = await run("--url", url(api), "ratios", "import", str(file), "--replace", "--yes")
+    assert (done.status, done.out) == (2, "")
+    assert f"{file} holds no prices: --replace would delete all 1" in done.err
+    file.write_text("key,value\ncpu,1\nCPU,2\n")
+    dry = await nodemeter(api, "ratios", "import", str(file), "--dry-run")
+    assert f"warning: {file}, line 3: no usage matches 'CPU'" in dry.err
+    assert [each["key"] for each in (await api.get("/api/Ratios")).json()] == ["cpu"]
+
+
 async def test_a_schedule_is_exported_and_imported(api: Api, tmp_path: Path) -> None:
     """An increase and a sale come back as they were, from a file with a mark and CRLF."""
     file = tmp_path / "prices.csv"
