@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from agent.config import CONFIG_VARIABLE, PREFIX, STATE_DIR_VARIABLE
 
 AGGREGATOR_SECTIONS = (
-    *("database", "http", "grpc", "tls", "billing", "retention", "ingest", "rater", "log"),
+    *("database", "http", "grpc", "tls", "billing", "retention", "ingest", "rater", "pods", "log"),
 )
 OUTSIDE_SECTIONS = (
     CONFIG_VARIABLE,

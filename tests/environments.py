@@ -19,11 +19,14 @@ def make_environment(folder: Path) -> Path:
     ours = sysconfig.get_paths()["purelib"]
     theirs = sysconfig.get_paths("venv", vars={"base": str(folder)})["purelib"]
     Path(theirs, "shared.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
-    for script in (Path(sys.prefix) / "bin").glob("nodemeter*"):
-        _, _, program = script.read_text().partition("\n")
-        copy = folder / "bin" / script.name
-        copy.write_text(f"#!{folder}/bin/python3\n{program}")
-        copy.chmod(0o755)
+    for program in (Path(sys.prefix) / "bin").iterdir():
+        place = folder / "bin" / program.name
+        if program.name.startswith("nodemeter"):
+            _, _, rest = program.read_text().partition("\n")
+            place.write_text(f"#!{folder}/bin/python3\n{rest}")
+            place.chmod(0o755)
+        elif not place.exists():
+            place.symlink_to(program)
     (folder / ".made-in").write_text(f"{CHECKOUT}\n")
     for stamp in (".run-stamp", ".dev-stamp"):
         (folder / stamp).touch()

@@ -14,11 +14,14 @@ _COMPUTED = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def wants_csv(request: web.Request) -> bool:
-    """Whether the client would rather have CSV than JSON (RFC 9110, 12.5.1)."""
+    """Whether the client would rather have CSV than JSON (RFC 9110, 12.5.1).
+
+    Whoever takes both alike, as the Ledger's own example does, gets the default.
+    """
     wishes = [_wish(part) for part in ",".join(request.headers.getall("Accept", ())).split(",")]
     csv_quality = max((quality for kind, quality in wishes if kind == MEDIA_TYPE), default=0.0)
     others = [quality for kind, quality in wishes if kind in {"application/json", "text/plain"}]
-    return csv_quality > 0 and csv_quality >= max(others, default=0.0)
+    return csv_quality > max(others, default=0.0)
 
 
 def title(columns: Sequence[str]) -> Sequence[str]:

@@ -195,6 +195,7 @@ async def test_a_list_can_be_a_table(api: Api, rows: Rows) -> None:
         ("*/*", "application/json"),
         ("text/*", "application/json"),
         ("application/json, text/csv;q=0.5", "application/json"),
+        ("application/json, text/csv", "application/json"),
         ("text/csv;q=0", "application/json"),
         ("text/csv;q=nonsense", "application/json"),
         ("Text/CSV", "text/csv"),
