@@ -19,6 +19,7 @@ import psycopg
 from psycopg import AsyncCursor
 from psycopg.rows import TupleRow
 
+from aggregator.clock import monotonic
 from aggregator.metrics import Metrics
 from aggregator.model import PERIOD_LOCK, PRICE_LOCK, RATER_LOCK, IngestGroupId
 from aggregator.rerater import RerateError, rerate_round
@@ -136,10 +137,18 @@ class Rater:
         Then seal what is over.
         """
         groups = await rate_round(self._pool, self._metrics, max_records=self._settings.max_records)
-        lines = await rerate_round(self._pool, self._metrics)
+        lines = await self._rerate()
         await seal_hours(self._pool, self._settings)
         await self._observe_lag()
         return bool(groups) or lines is not None
+
+    async def _rerate(self) -> int | None:
+        """Rate again for a while, and rest as long: the past may wait, what comes in may not."""
+        began = monotonic()
+        lines = await rerate_round(self._pool, self._metrics)
+        if lines is not None:
+            await asyncio.sleep(monotonic() - began)
+        return lines
 
     async def _observe_lag(self) -> None:
         async with self._pool.connection() as connection:
