@@ -1,18 +1,15 @@
 """The question that lists of items answer: which items, of which time, which page."""
 
-import base64
-import binascii
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from aiohttp import web
 from pydantic import Field, TypeAdapter
 
+from aggregator.api.cursor import read_parts, write_parts
 from aggregator.api.parse import parse_query
-from aggregator.api.problem import invalid
 from aggregator.api.wire import Count, Flag, Instant, MethodName, UuidText, wire
 from aggregator.billing.item_lists import (
     Clip,
@@ -112,24 +109,18 @@ def next_link(request: web.Request, following: Position | None) -> dict[str, str
 
 def write_cursor(position: Position) -> str:
     """A place as opaque text."""
-    parts = (position.at.isoformat(), position.job_id, position.type, str(position.bill_id))
-    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+    return write_parts(
+        (position.at.isoformat(), position.job_id, position.type, str(position.bill_id))
+    )
 
 
 def read_cursor(text: str) -> Position:
     """The place; a Problem 400 for what `write_cursor` did not write."""
-    try:
-        return _position(text)
-    except (ValueError, TypeError, RecursionError, OverflowError, binascii.Error) as error:
-        reason = "is not one that a Link header gave: begin without it"
-        raise invalid({"cursor": [reason]}) from error
+    return read_parts(text, _position, giver="a Link header", longest=_MAX_CURSOR)
 
 
-def _position(text: str) -> Position:
-    if len(text) > _MAX_CURSOR:
-        raise ValueError("too long")
-    padded = text + "=" * (-len(text) % 4)
-    at, job_id, type_, bill_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+def _position(parts: list[Any]) -> Position:
+    at, job_id, type_, bill_id = parts
     if not (storable(job_id) and storable(type_)):
         raise ValueError("no text of a row")
     instant = datetime.fromisoformat(at)

@@ -5,7 +5,7 @@ they do not name is refused.
 """
 
 import re
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Literal, TypeAlias, TypeVar
@@ -112,10 +112,15 @@ def _boolean(value: object) -> object:
     return found
 
 
-def _count(value: object) -> object:
-    if isinstance(value, str) and _COUNT.fullmatch(value) and 1 <= int(value) <= MAX_KEYS:
-        return int(value)
-    raise ValueError(f"must be a whole number from 1 to {MAX_KEYS}")
+def whole(least: int, most: int) -> Callable[[object], int]:
+    """What takes a whole number of a query, within bounds, and raises ValueError otherwise."""
+
+    def check(value: object) -> int:
+        if isinstance(value, str) and _WHOLE.fullmatch(value) and least <= int(value) <= most:
+            return int(value)
+        raise ValueError(f"must be a whole number from {least} to {most}")
+
+    return check
 
 
 def _day(value: object) -> date:
@@ -171,7 +176,7 @@ def _id(value: object) -> int:
 
 _ID = re.compile(r"[1-9][0-9]{0,17}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_COUNT = re.compile(r"[0-9]{1,9}")
+_WHOLE = re.compile(r"[0-9]{1,13}")
 _DIGITS = re.compile(rf"[0-9]{{1,15}}(?:\.[0-9]{{1,{MAX_DECIMALS}}})?")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _PLAIN = {"type": "string", "pattern": rf"^{_DIGITS.pattern}$"}
@@ -273,7 +278,7 @@ MethodName: TypeAlias = Literal["effective", "request", "usage"]
 
 Count: TypeAlias = Annotated[
     int,
-    BeforeValidator(_count),
+    BeforeValidator(whole(1, MAX_KEYS)),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_KEYS}),
 ]
 """How many rows a query asks for."""

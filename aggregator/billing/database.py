@@ -179,7 +179,7 @@ async def rows_of(
 
     `prepare` False: planned for these very parameters, however often it is asked.
     """
-    async with connection.cursor(row_factory=_row_factory(kind)) as cursor:
+    async with connection.cursor(row_factory=maker_of(kind)) as cursor:
         await cursor.execute(statement, parameters, prepare=prepare)
         return await cursor.fetchall()
 
@@ -189,7 +189,7 @@ async def listing_of(
     connection: Connection, statement: Query, parameters: Parameters, kind: type[Row]
 ) -> AsyncGenerator[Listing[Row]]:
     """A long answer, by a cursor of the server."""
-    async with listing_made(connection, statement, parameters, _row_factory(kind)) as rows:
+    async with listing_made(connection, statement, parameters, maker_of(kind)) as rows:
         yield rows
 
 
@@ -215,7 +215,7 @@ def pairs_of(first: type[Row], second: type[Other]) -> BaseRowFactory[tuple[Row,
     return factory
 
 
-def _row_factory(kind: type[Row]) -> BaseRowFactory[Row]:
+def maker_of(kind: type[Row]) -> BaseRowFactory[Row]:
     """What makes a `kind` of a row: of a named tuple its columns in order, else by name."""
     if not hasattr(kind, "_make"):
         return class_row(kind)

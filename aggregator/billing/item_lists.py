@@ -6,11 +6,13 @@ nothing is shown twice or left out while new items come.
 """
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 from uuid import UUID
+
+from psycopg.rows import BaseRowFactory
 
 from aggregator.billing.database import (
     NODE_LOST_AFTER,
@@ -19,7 +21,7 @@ from aggregator.billing.database import (
     Listing,
     Parameters,
     listing_made,
-    listing_of,
+    maker_of,
     pairs_of,
     rows_of,
 )
@@ -190,30 +192,34 @@ class ItemListing(Generic[Shown]):
     following: Position | None
 
 
-@asynccontextmanager
-async def list_items(
+def list_items(
     database: Database, asked: ItemsAsked, scope: Scope
-) -> AsyncGenerator[ItemListing[Item]]:
+) -> AbstractAsyncContextManager[ItemListing[Item]]:
     """Open the list of items that match; all that is said of it is of one snapshot."""
-    parameters = asked.parameters(scope)
-    async with database.reading() as connection:
-        unpriced = await _count_unpriced(connection, asked, parameters)
-        following = await _following(connection, asked, parameters)
-        async with listing_of(connection, asked.statement, parameters, Item) as rows:
-            yield ItemListing(unpriced_items=unpriced, rows=rows, following=following)
+    return _list(database, asked, scope, asked.statement, maker_of(Item))
+
+
+def list_measured_items(
+    database: Database, asked: ItemsAsked, scope: Scope
+) -> AbstractAsyncContextManager[ItemListing[tuple[Item, Measured]]]:
+    """The same, with all that was measured of each."""
+    make = pairs_of(Item, Measured)
+    return _list(database, asked, scope, asked.measured_statement, make)
 
 
 @asynccontextmanager
-async def list_measured_items(
-    database: Database, asked: ItemsAsked, scope: Scope
-) -> AsyncGenerator[ItemListing[tuple[Item, Measured]]]:
-    """The same, with all that was measured of each."""
+async def _list(
+    database: Database,
+    asked: ItemsAsked,
+    scope: Scope,
+    statement: Query,
+    make: BaseRowFactory[Shown],
+) -> AsyncGenerator[ItemListing[Shown]]:
     parameters = asked.parameters(scope)
     async with database.reading() as connection:
         unpriced = await _count_unpriced(connection, asked, parameters)
         following = await _following(connection, asked, parameters)
-        make = pairs_of(Item, Measured)
-        async with listing_made(connection, asked.measured_statement, parameters, make) as rows:
+        async with listing_made(connection, statement, parameters, make) as rows:
             yield ItemListing(unpriced_items=unpriced, rows=rows, following=following)
 
 

@@ -15,7 +15,6 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from aggregator.ca.identity import Bearer, IdentityError
-from aggregator.handshakes import Quiet
 from aggregator.ingest.answer import refuse
 from aggregator.ingest.gate import AuthContext, Gate
 from aggregator.ingest.hello import (
@@ -29,6 +28,7 @@ from aggregator.ingest.receive import Receiver
 from aggregator.ingest.session import Session
 from aggregator.ingest.spools import tell_of_spool
 from aggregator.metrics import Metrics
+from aggregator.quiet import Quiet
 from aggregator.settings import GrpcSettings, IngestSettings
 from proto.metering.v1 import metering_pb2 as pb
 

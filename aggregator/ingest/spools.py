@@ -3,9 +3,9 @@
 import logging
 from typing import Final
 
-from aggregator.handshakes import Quiet
 from aggregator.ingest.hello import Welcome
 from aggregator.metrics import Metrics
+from aggregator.quiet import Quiet
 from proto.metering.v1 import metering_pb2 as pb
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ def tell_of_spool(hello: pb.Hello, welcome: Welcome, metrics: Metrics, quiet: Qu
     """
     node = welcome.identity.node
     extra = {
-        "node": welcome.identity.node,
+        "node": node,
         "stream": str(welcome.identity.stream_id),
         "machine": hello.machine_id,
     }

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
 
 from aggregator.api.parse import parse_part, parse_query
 from aggregator.api.problem import invalid
-from aggregator.api.wire import wire
+from aggregator.api.wire import whole, wire
 from aggregator.billing.hour_lists import HoursAsked
 from aggregator.billing.hourly import HourAsked
 from aggregator.clock import EPOCH
@@ -26,7 +26,6 @@ _MAX_SECONDS: Final = 99_999_999_999  # in the year 5138; milliseconds are longe
 _SECONDS = re.compile(r"[0-9]{1,11}")
 _TIMESTAMP_PATTERN = r"^[0-9]{1,11}(\.[0-9]{1,9})?$"
 _TIMESTAMP = re.compile(_TIMESTAMP_PATTERN)
-_COUNT = re.compile(r"[0-9]{1,9}")
 _CURSOR: Final = "before "
 
 
@@ -44,20 +43,6 @@ def _hour(value: object) -> datetime:
     if isinstance(value, str) and _TIMESTAMP.fullmatch(value):
         return _instant(value.partition(".")[0]).replace(minute=0, second=0)
     raise ValueError("must be a Unix timestamp in seconds, like 1770379200")
-
-
-def _whole(value: object, most: int) -> int:
-    if isinstance(value, str) and _COUNT.fullmatch(value) and 1 <= int(value) <= most:
-        return int(value)
-    raise ValueError(f"must be a whole number from 1 to {most}")
-
-
-def _per_page(value: object) -> int:
-    return _whole(value, MAX_PER_PAGE)
-
-
-def _page(value: object) -> int:
-    return _whole(value, MAX_PAGE)
 
 
 def _place(value: object) -> datetime:
@@ -96,12 +81,12 @@ Seconds: TypeAlias = Annotated[
 ]
 PerPage: TypeAlias = Annotated[
     int,
-    BeforeValidator(_per_page),
+    BeforeValidator(whole(1, MAX_PER_PAGE)),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_PER_PAGE}),
 ]
 PageNumber: TypeAlias = Annotated[
     int,
-    BeforeValidator(_page),
+    BeforeValidator(whole(1, MAX_PAGE)),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_PAGE}),
 ]
 Place: TypeAlias = Annotated[datetime, BeforeValidator(_place), WithJsonSchema({"type": "string"})]

@@ -1,21 +1,18 @@
 """What the Ledger API is asked: parameters, their bounds, and the cursor that stands for them."""
 
-import base64
-import binascii
-import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
 from aiohttp import web
 from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
 
+from aggregator.api.cursor import read_parts, write_parts
 from aggregator.api.parse import parse_query
 from aggregator.api.problem import invalid
-from aggregator.api.wire import UuidText, wire
+from aggregator.api.wire import UuidText, whole, wire
 from aggregator.billing.ledger import LedgerAsked, Place
 
 DEFAULT_LIMIT = 200
@@ -33,7 +30,6 @@ _TIME = re.compile(
     r"(Z|[+-][0-9]{2}:[0-9]{2})?"
 )
 _LAST_INSTANT = datetime.max.replace(tzinfo=UTC)
-_NUMBER = re.compile(r"[0-9]{1,13}")
 _TICK = timedelta(microseconds=1)
 
 
@@ -68,15 +64,6 @@ def _time(time: datetime) -> Moment:
     return Moment(instant, instant + _TICK)
 
 
-def _whole(least: int, most: int) -> Callable[[object], int]:
-    def check(value: object) -> int:
-        if isinstance(value, str) and _NUMBER.fullmatch(value) and least <= int(value) <= most:
-            return int(value)
-        raise ValueError(f"must be a whole number from {least} to {most}")
-
-    return check
-
-
 MomentText: TypeAlias = Annotated[
     Moment,
     BeforeValidator(_moment),
@@ -91,17 +78,17 @@ MomentText: TypeAlias = Annotated[
 ]
 Limit: TypeAlias = Annotated[
     int,
-    BeforeValidator(_whole(1, 500)),
+    BeforeValidator(whole(1, 500)),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 500}),
 ]
 PageNumber: TypeAlias = Annotated[
     int,
-    BeforeValidator(_whole(1, _MAX_PAGE)),
+    BeforeValidator(whole(1, _MAX_PAGE)),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": _MAX_PAGE}),
 ]
 PageSize: TypeAlias = Annotated[
     int,
-    BeforeValidator(_whole(10, 1000)),
+    BeforeValidator(whole(10, 1000)),
     WithJsonSchema({"type": "integer", "minimum": 10, "maximum": 1000}),
 ]
 CurrencyName: TypeAlias = Literal["USD", "VCU", "DIEM", "BUNDLED_CREDITS"]
@@ -205,44 +192,35 @@ def write_cursor(asked: HistoryAsked, place: Place) -> str:
     """A question and a place as opaque text."""
     which = asked.which
     parts = (
-        which.user_id and str(which.user_id),
-        which.end and which.end.isoformat(),
+        None if which.user_id is None else str(which.user_id),
+        None if which.end is None else which.end.isoformat(),
         asked.page_size,
         place.started_at.isoformat(),
         place.adjustment_id,
         str(place.bill_id),
         place.ratio_id,
     )
-    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+    return write_parts(parts)
 
 
 def read_cursor(text: str) -> HistoryAsked:
     """The question; a Problem 400 for what `write_cursor` did not write."""
-    try:
-        return _history_at(text)
-    except (ValueError, TypeError, RecursionError, OverflowError, binascii.Error) as error:
-        reason = "is not one that an answer gave: begin without it"
-        raise invalid({"cursor": [reason]}) from error
+    return read_parts(text, _history_at, giver="an answer", longest=_MAX_CURSOR)
 
 
-def _history_at(text: str) -> HistoryAsked:
-    if len(text) > _MAX_CURSOR:
-        raise ValueError("too long")
-    padded = text + "=" * (-len(text) % 4)
-    user, end, size, at, adjustment, bill, ratio = json.loads(
-        base64.b64decode(padded, altchars=b"-_", validate=True)
-    )
+def _history_at(parts: list[Any]) -> HistoryAsked:
+    user, end, size, at, adjustment, bill, ratio = parts
     return HistoryAsked(
         which=LedgerAsked(
             user_id=None if user is None else UUID(str(user)),
             end=None if end is None else _instant(end),
         ),
-        page_size=_whole(10, 1000)(str(size)),
+        page_size=whole(10, 1000)(str(size)),
         after=Place(
             started_at=_instant(at),
-            adjustment_id=_whole(0, _MAX_ID)(str(adjustment)),
+            adjustment_id=whole(0, _MAX_ID)(str(adjustment)),
             bill_id=UUID(str(bill)),
-            ratio_id=_whole(0, _MAX_ID)(str(ratio)),
+            ratio_id=whole(0, _MAX_ID)(str(ratio)),
         ),
     )
 

@@ -15,6 +15,7 @@ from aggregator.api.pods.shapes import (
     LIVE_RECORDS,
     PODS_QUERY,
     VOLUMES_QUERY,
+    GpuQuery,
     IdName,
     records_form,
 )
@@ -33,31 +34,27 @@ async def get_pods(request: web.Request) -> web.StreamResponse:
     """Every pod or GPU type, bucket by bucket."""
     query = parse_query(request, PODS_QUERY)
     id_name = query.grouping or "gpuTypeId"
-    asked = Asked(
-        of="models" if id_name == "gpuTypeId" else "pods",
-        bucket=query.bucket_size or "day",
-        start=query.start_time,
-        end=query.end_time,
-        job_id=query.pod_id,
-        gpu=query.gpu_type_id,
-    )
-    return await _answer(request, asked, id_name)
+    return await _answer(request, _asked(query, id_name, query.pod_id), id_name)
 
 
 async def get_endpoints(request: web.Request) -> web.StreamResponse:
     """Every endpoint, pod of one or GPU type, bucket by bucket."""
     query = parse_query(request, ENDPOINTS_QUERY)
     id_name = query.grouping or "endpointId"
-    asked = Asked(
+    asked = _asked(query, id_name, query.endpoint_id, kind=SERVICE)
+    return await _answer(request, asked, id_name)
+
+
+def _asked(query: GpuQuery, id_name: IdName, job_id: str | None, kind: str | None = None) -> Asked:
+    return Asked(
         of="models" if id_name == "gpuTypeId" else "pods",
         bucket=query.bucket_size or "day",
         start=query.start_time,
         end=query.end_time,
-        job_id=query.endpoint_id,
+        job_id=job_id,
         gpu=query.gpu_type_id,
-        kind=SERVICE,
+        kind=kind,
     )
-    return await _answer(request, asked, id_name)
 
 
 async def get_network_volumes(request: web.Request) -> web.StreamResponse:

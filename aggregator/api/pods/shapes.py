@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import MAXYEAR, datetime
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, WithJsonSchema
 
@@ -68,40 +68,6 @@ GpuFilter: TypeAlias = Annotated[
 
 @wire
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PodsQuery:
-    """Which pods, of which time; what it does not know is ignored."""
-
-    bucket_size: BucketSize = None
-    end_time: EndTime = None
-    gpu_type_id: GpuFilter = None
-    grouping: Annotated[
-        Literal["podId", "gpuTypeId"] | None,
-        Field(description="A record of each pod or of each GPU type; by default gpuTypeId"),
-    ] = None
-    pod_id: Annotated[str | None, Field(description="Only this pod: the id of a job")] = None
-    start_time: StartTime = None
-
-
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointsQuery:
-    """Which endpoints, of which time; what it does not know is ignored."""
-
-    bucket_size: BucketSize = None
-    end_time: EndTime = None
-    endpoint_id: Annotated[
-        str | None, Field(description="Only this endpoint: the id of a job of kind service")
-    ] = None
-    gpu_type_id: GpuFilter = None
-    grouping: Annotated[
-        Literal["endpointId", "podId", "gpuTypeId"] | None,
-        Field(description="A record of each of these; by default endpointId"),
-    ] = None
-    start_time: StartTime = None
-
-
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
 class VolumesQuery:
     """Whose storage, of which time; what it does not know is ignored."""
 
@@ -111,6 +77,43 @@ class VolumesQuery:
         str | None, Field(description="Only what this holds: the id of a job")
     ] = None
     start_time: StartTime = None
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuQuery:
+    """What is asked of pods, whatever they are called."""
+
+    bucket_size: BucketSize = None
+    end_time: EndTime = None
+    gpu_type_id: GpuFilter = None
+    start_time: StartTime = None
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodsQuery(GpuQuery):
+    """Which pods, of which time; what it does not know is ignored."""
+
+    grouping: Annotated[
+        Literal["podId", "gpuTypeId"] | None,
+        Field(description="A record of each pod or of each GPU type; by default gpuTypeId"),
+    ] = None
+    pod_id: Annotated[str | None, Field(description="Only this pod: the id of a job")] = None
+
+
+@wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointsQuery(GpuQuery):
+    """Which endpoints, of which time; what it does not know is ignored."""
+
+    endpoint_id: Annotated[
+        str | None, Field(description="Only this endpoint: the id of a job of kind service")
+    ] = None
+    grouping: Annotated[
+        Literal["endpointId", "podId", "gpuTypeId"] | None,
+        Field(description="A record of each of these; by default endpointId"),
+    ] = None
 
 
 _Amount: TypeAlias = Annotated[
@@ -148,17 +151,14 @@ class BillingRecord:
 
 @wire
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LiveBillingRecord:
+class LiveBillingRecord(BillingRecord):
     """The same as the original's service writes it, against its own description."""
 
-    amount: _Amount
     disk_space_billed_gb: Annotated[_Disk, Field(alias="diskSpaceBilledGB")]
-    endpoint_id: _EndpointId = None
-    gpu_type_id: _GpuTypeId = None
-    pod_id: _PodId = None
     time: Annotated[str, Field(description="Where the bucket begins, like 2026-04-06 15:00:00")]
-    time_billed_ms: _Billed
 
+
+Shape = TypeVar("Shape", bound=BillingRecord)
 
 PODS_QUERY: Final = TypeAdapter(PodsQuery)
 ENDPOINTS_QUERY: Final = TypeAdapter(EndpointsQuery)
@@ -169,37 +169,32 @@ LIVE_RECORDS: Final = TypeAdapter(list[LiveBillingRecord])
 
 def records_form(listing: RecordListing, id_name: IdName | None, *, is_live: bool) -> Form[Record]:
     """How a list is written. Its `encode` raises NoRateError before it gives anything."""
+    time_of = _live_text if is_live else utc_text
+
+    def shape(kind: type[Shape], record: Record) -> Shape:
+        return kind(
+            amount=number(record.money),
+            disk_space_billed_gb=record.disk_gb,
+            endpoint_id=record.id if id_name == "endpointId" else None,
+            gpu_type_id=record.id if id_name == "gpuTypeId" else None,
+            pod_id=record.id if id_name == "podId" else None,
+            time=time_of(record.starts_at),
+            time_billed_ms=int(record.billed_ms),
+        )
+
+    def write(
+        kind: type[Shape], records: TypeAdapter[list[Shape]], rows: Sequence[Record]
+    ) -> bytes:
+        shown = [shape(kind, listing.rated(row)) for row in rows]
+        return records.dump_json(shown, exclude_none=True)[1:-1]
 
     def encode(rows: Sequence[Record]) -> bytes:
-        shown = [_shape(listing.rated(row), id_name) for row in rows]
         if is_live:
-            text = LIVE_RECORDS.dump_json([_live(each) for each in shown], exclude_none=True)
-        else:
-            text = BILLING_RECORDS.dump_json(shown, exclude_none=True)
-        return text[1:-1]
+            return write(LiveBillingRecord, LIVE_RECORDS, rows)
+        return write(BillingRecord, BILLING_RECORDS, rows)
 
     return Form(media_type=JSON, head=b"[", joint=b",", tail=b"]", encode=encode)
 
 
-def _shape(record: Record, id_name: IdName | None) -> BillingRecord:
-    return BillingRecord(
-        amount=number(record.money),
-        disk_space_billed_gb=record.disk_gb,
-        endpoint_id=record.id if id_name == "endpointId" else None,
-        gpu_type_id=record.id if id_name == "gpuTypeId" else None,
-        pod_id=record.id if id_name == "podId" else None,
-        time=utc_text(record.starts_at),
-        time_billed_ms=int(record.billed_ms),
-    )
-
-
-def _live(record: BillingRecord) -> LiveBillingRecord:
-    return LiveBillingRecord(
-        amount=record.amount,
-        disk_space_billed_gb=record.disk_space_billed_gb,
-        endpoint_id=record.endpoint_id,
-        gpu_type_id=record.gpu_type_id,
-        pod_id=record.pod_id,
-        time=record.time.removesuffix("Z").replace("T", " "),
-        time_billed_ms=record.time_billed_ms,
-    )
+def _live_text(instant: datetime) -> str:
+    return utc_text(instant).removesuffix("Z").replace("T", " ")

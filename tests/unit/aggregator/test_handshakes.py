@@ -2,7 +2,7 @@
 
 import pytest
 
-from aggregator.handshakes import Quiet, in_words, refusals, trace
+from aggregator.handshakes import in_words, refusals, trace
 
 START = "I1121 01:56:29.478971     640 handshaker.cc:155] CallNextHandshakerLocked: error="
 ARGS = (
@@ -51,28 +51,6 @@ def test_all_else_goes_on() -> None:
 def test_reasons_are_told_in_words(reason: str, words: str) -> None:
     """The core's own where there are no better ones."""
     assert in_words(reason).startswith(words)
-
-
-def test_a_matter_is_told_once_a_minute() -> None:
-    """With how often it happened since; others are told at once."""
-    now = 0.0
-    quiet = Quiet(lambda: now)
-    assert quiet.untold("10.0.0.7", "a") == 0
-    assert [quiet.untold("10.0.0.7", "a") for _ in range(3)] == [None, None, None]
-    assert quiet.untold("10.0.0.8", "a") == quiet.untold("10.0.0.7", "b") == 0
-    now = 60.0
-    assert quiet.untold("10.0.0.7", "a") == 3
-
-
-def test_a_peer_that_varies_what_it_is_refused_for_fills_no_log() -> None:
-    """Others are told of meanwhile, and it again in the next minute."""
-    now = 0.0
-    quiet = Quiet(lambda: now)
-    told = [quiet.untold("10.0.0.7", f"it says that it is node-{n}") for n in range(5_000)]
-    assert sum(count is not None for count in told) == 20
-    assert quiet.untold("10.0.0.8", "a") == 0
-    now = 60.0
-    assert quiet.untold("10.0.0.7", "it says that it is node-4999") == 1
 
 
 def test_what_an_operator_traces_stays_traced() -> None:
