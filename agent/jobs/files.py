@@ -87,17 +87,17 @@ class FilesProvider:
         self._told: dict[str, str] = {}
 
     def runs(self) -> Sequence[Run]:
-        """Every run that lives, and every ended one until it is `settled`."""
+        """Every run that lives, and every ended one until it is `settled` and its file gone."""
         now_ms = self._now_ms()
         has_ended = any(run.ended_at_ms is not None for run in self._answered.values())
         if self._refresh(now_ms) or has_ended:
             self._end_removed(now_ms)
             self._find_twins(now_ms)
         self._liveness.refresh()
-        judged = (file.judge(now_ms, self._liveness) for file in self._files.values())
-        self._answered = {run.key: run for run in judged if run}
+        self._answered = self._judge(now_ms)
         self._tell()
-        return [*self._answered.values(), *self._removed.values()]
+        kept = (file.kept for file in self._files.values() if file.is_retired)
+        return [*self._answered.values(), *self._removed.values(), *filter(None, kept)]
 
     def watch_paths(self) -> Sequence[Path]:
         """The jobs directory."""
@@ -115,7 +115,7 @@ class FilesProvider:
             self._settled[key] = told_of(run)
             for file in self._files_of(key):
                 if not file.resume(self._settled[key]):
-                    self._retire(file)
+                    self._retire(file, run)
         while len(self._settled) > _REMEMBERED:
             del self._settled[next(iter(self._settled))]
 
@@ -152,24 +152,23 @@ class FilesProvider:
         if told is None and not is_removed:
             return
         if file.run.ended_at_ms is None:
-            file.refuse_rebirth()
+            file.refuse_rebirth(told)
         elif is_removed:
             file.is_retired = True  # until the first end is settled
         elif told and not file.resume(told):
-            self._retire(file)
+            self._retire(file, file.run)
 
-    def _retire(self, file: TrackedFile) -> None:
-        """Delete a file whose run is over; where that is not ours to do, pass it over."""
+    def _retire(self, file: TrackedFile, run: Run) -> None:
+        """Delete a file whose run is over; where that is not ours to do, go on naming its end."""
         file.is_retired = True
         try:
             if file.is_unchanged():
                 os.unlink(file.path)
                 del self._files[file.name]
+        except FileNotFoundError:
+            pass
         except OSError as error:
-            log.info(
-                "the file of an ended job could not be deleted",
-                extra={"action": "keep_job_file", "file": file.path, "error": error.strerror},
-            )
+            file.keep(run, error.strerror)
 
     def _end_removed(self, now_ms: int) -> None:
         """A run whose file is gone has ended now, unless it had before."""
@@ -179,6 +178,15 @@ class FilesProvider:
             ended = run.ended_at_ms
             end = max(now_ms, run.started_at_ms) if ended is None else ended
             self._removed[key] = replace(run, ended_at_ms=end)
+
+    def _judge(self, now_ms: int) -> dict[RunKey, Run]:
+        """The runs as they are now; a claim that turns out to be right may be a twin's."""
+        unproven = [file for file in self._files.values() if not file.is_verified]
+        judged = [file.judge(now_ms, self._liveness) for file in self._files.values()]
+        if any(file.is_verified for file in unproven):
+            self._find_twins(now_ms)
+            judged = [file.judge(now_ms, self._liveness) for file in self._files.values()]
+        return {run.key: run for run in judged if run}
 
     def _find_twins(self, now_ms: int) -> None:
         """Let only one file hold what only one run can hold."""

@@ -11,7 +11,7 @@ that lives, whatever its processes look like at this instant.
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from agent.cgroups import Hierarchies, members
 from agent.jobs.deathwatch import DeathWatch
@@ -77,6 +77,10 @@ class Liveness:
             if owner not in {uid, None}:
                 return f"pids: process {pid} is another user's; list only your own"
         return None
+
+    def owned(self, pids: Iterable[int], uid: int) -> tuple[int, ...]:
+        """Those of the processes that exist and are `uid`'s."""
+        return tuple(pid for pid in pids if self._procfs.owner(pid) == uid)
 
     def final(self, run: Run) -> Mapping[ResourceType, Reading]:
         """What the cgroup of a run that has died still tells: the CPU time of all of it."""

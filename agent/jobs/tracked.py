@@ -43,6 +43,7 @@ class TrackedFile:
         self.run: Run | None = None
         self.twin: str | None = None  # what another file holds already; set by the provider
         self.is_retired = False  # its run is over and settled
+        self.kept: Run | None = None  # that run, as long as its file may tell of it again
         self._owner: Owner | None = None
         self._life: Run | None = None  # the run without the end that it was given
         self._stamp = Stamp(0, 0, 0)
@@ -50,7 +51,7 @@ class TrackedFile:
         self._is_racy = False
         self._refusal: str | None = None  # what is wrong with the newest version
         self._doubt: str | None = None  # what is wrong with the run itself
-        self._is_verified = False
+        self.is_verified = False  # what it claims was its owner's when it was first seen
         self._has_begun = False
         self._seen_ms: int | None = None
         self._died_ms: int | None = None
@@ -80,7 +81,7 @@ class TrackedFile:
     def load(self, status: os.stat_result, trusted: frozenset[int], now_ms: int) -> None:
         """Read a new version; a wrong one leaves the last good one in force."""
         self._stamp = stamp_of(status)
-        self._written_ns = status.st_mtime_ns
+        self._written_ns = min(status.st_mtime_ns, status.st_ctime_ns)  # the first can be set
         self._is_racy = is_racy(self._stamp, self._wall_ns())
         try:
             run, owner = read_job_file(self.path, trusted)
@@ -94,10 +95,11 @@ class TrackedFile:
         if self.run is None or self.run.key != run.key:
             self._seen_ms = self._died_ms = None
             self._has_begun = self.is_retired = False
+            self.kept = None
         self.run, self._owner = run, owner
         self._life = replace(run, ended_at_ms=None, final={})
         self._refusal, self._doubt = notice, None
-        self._is_verified = owner.is_trusted
+        self.is_verified = owner.is_trusted
 
     def _bound(self, run: Run, owner: Owner, now_ms: int) -> tuple[Run, str | None]:
         """Bound the start by the first version of the run; a later one does not move it."""
@@ -114,10 +116,20 @@ class TrackedFile:
         """Whether the file is still the version that was read last."""
         return self._stamp == stamp_of(os.lstat(self.path))
 
-    def refuse_rebirth(self) -> None:
-        """Its run has ended before, and stays so."""
+    def refuse_rebirth(self, told: Told | None) -> None:
+        """Its run has ended before, and stays so; `told`: what is settled of that."""
         self.is_retired = True
         self._refusal = "this run has ended already; give the new one its own started_at"
+        if self.run and told:
+            self.kept = replace(self.run, ended_at_ms=told.ended_at_ms)
+
+    def keep(self, run: Run, why: str | None) -> None:
+        """Its run is over and settled, and it cannot be deleted."""
+        self.kept = run
+        self._refusal = (
+            f"cannot be deleted ({why}), though its job has ended and is metered; let the agent's "
+            "account write to the jobs directory, or delete the file"
+        )
 
     def resume(self, told: Told) -> bool:
         """Answer once more with an ended run of which `told` was answered; False = no news."""
@@ -133,7 +145,11 @@ class TrackedFile:
     def claim(self, now_ms: int) -> Run | None:
         """The run, while it lives or may: what it holds nobody else may hold."""
         is_over = self.is_retired or self._died_ms is not None or self._has_ended(now_ms)
-        return None if is_over else self.run
+        return None if is_over or self.run is None else self._proven(self.run)
+
+    def _proven(self, run: Run) -> Run:
+        """Without what may be somebody else's: that must keep nobody from having it metered."""
+        return run if self.is_verified else replace(run, cgroup=None, pids=())
 
     def judge(self, now_ms: int, liveness: Liveness) -> Run | None:
         """The run as it is now, ended or not; None = there is nothing that can be metered."""
@@ -169,12 +185,16 @@ class TrackedFile:
     def _look(self, life: Run, now_ms: int, liveness: Liveness) -> Run | None:
         """Look whether the run's processes exist; remember when they did last."""
         if liveness.is_alive(life, self._age_us()):
-            if not self._is_verified and not self._verify(life, liveness):
-                return None
+            if not self.is_verified:
+                if not self._verify(life, liveness):
+                    return None
+                life = self._life = self._owned(life, liveness)
             self._seen_ms = now_ms
             liveness.watch(life)
             return life
-        return life if is_held(self.path) else self._without_processes(life, now_ms, liveness)
+        if is_held(self.path):
+            return self._proven(life)
+        return self._without_processes(life, now_ms, liveness)
 
     def _without_processes(self, life: Run, now_ms: int, liveness: Liveness) -> Run | None:
         """The run whose processes are gone, or are not there yet."""
@@ -182,22 +202,30 @@ class TrackedFile:
         if ended_at_ms is not None and ended_at_ms > now_ms + _EARLY_MS:
             return self.run  # it is over, by a clock that is ahead of ours
         if ended_at_ms is not None:
-            return life  # so that its end comes out exact
+            return self._proven(life)  # so that its end comes out exact
         if self._seen_ms is not None:
             died_ms = liveness.died_at_ms(life) or 0
             self._died_ms = max(self._seen_ms, life.started_at_ms, min(died_ms, now_ms))
             self._final = liveness.final(life)
             return replace(life, ended_at_ms=self._died_ms, final=self._final)
         if abs(self._age_us()) <= _START_GRACE_US:
-            return life
+            return self._proven(life)
         self._doubt = "its processes are gone and nobody saw them end; remove the file"
         return None
 
     def _verify(self, life: Run, liveness: Liveness) -> bool:
         assert self._owner is not None
         self._doubt = liveness.strangers(life, self._owner.uid)
-        self._is_verified = self._doubt is None
-        return self._is_verified
+        self.is_verified = self._doubt is None
+        return self.is_verified
+
+    def _owned(self, life: Run, liveness: Liveness) -> Run:
+        """Without the numbers of processes that are nobody's: they may become anybody's."""
+        assert self.run is not None
+        assert self._owner is not None
+        pids = liveness.owned(life.pids, self._owner.uid)
+        self.run = replace(self.run, pids=pids)
+        return replace(life, pids=pids)
 
     def _age_us(self) -> int:
         """How long ago the file was written, by the clock that stamps files."""

@@ -6,9 +6,11 @@ import os
 import pwd
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,8 @@ from agent.jobs.liveness import Liveness
 from agent.model import ResourceType, Run, RunKey
 from agent.procfs import ProcFs
 from tests.descriptors import open_descriptors
+from tests.unit.agent.nodes import Node as MeteredNode
+from tests.unit.agent.nodes import total
 
 START_MS = 1_770_350_400_000
 HOUR_MS = 3_600_000
@@ -149,7 +153,7 @@ def test_a_settled_run_never_comes_back(node: Node) -> None:
     node.write(ended_at=stamp(START_MS + 2_000), cpu_usec=4)
     assert node.runs() == {}
     node.write()
-    assert node.runs() == {}
+    assert node.runs()["a"].ended_at_ms == START_MS + 3_000
     assert node.problem().startswith("this run has ended already")
 
 
@@ -596,6 +600,38 @@ def test_a_plain_user_cannot_claim_root_s_processes(
 
 
 @needs_root
+def test_a_claim_that_is_refused_keeps_nobody_else_from_being_metered(node: Node) -> None:
+    """Naming another user's process or cgroup, as of before him, must not make his run free."""
+    node.populate("/jobs")
+    node.populate("/jobs/a")
+    given_to(node.cgroups / "jobs" / "a", "daemon")
+    thief: dict[str, Any] = {"username": "nobody", "started_at": stamp(START_MS - 1)}
+    with subprocess.Popen(["sleep", "600"], user="daemon") as sleeper:
+        claims: dict[str, dict[str, Any]] = {
+            "x": {"pids": [sleeper.pid]},
+            "y": {"cgroup": "/jobs"},
+            "z": {"cgroup": "/jobs/a"},
+        }
+        given_to(node.write("pids", username="daemon", pids=[sleeper.pid]), "daemon")
+        given_to(node.write("cgroup", username="daemon", cgroup="/jobs/a"), "daemon")
+        for name, claim in claims.items():
+            given_to(node.write(name, **thief, **claim), "nobody")
+        for _ in range(2):
+            assert set(node.runs()) == {"pids", "cgroup"}
+            assert len(node.provider.problems()) == 3
+        sleeper.kill()
+
+
+@needs_root
+def test_a_plain_user_claims_no_number_that_may_become_somebody_else_s(node: Node) -> None:
+    """Of the processes that his file names those count that exist and are his."""
+    with subprocess.Popen(["sleep", "600"], user="daemon") as sleeper:
+        given_to(node.write(username="daemon", pids=[sleeper.pid, 1 << 22]), "daemon")
+        assert node.runs()["a"].pids == (sleeper.pid,)
+        sleeper.kill()
+
+
+@needs_root
 def test_a_plain_user_s_own_processes_are_his(node: Node) -> None:
     """A process is its real user's."""
     with subprocess.Popen(["sleep", "600"], user="daemon") as sleeper:
@@ -612,19 +648,50 @@ def test_a_directory_of_another_user_is_refused(node: Node) -> None:
         node.runs()
 
 
+@contextmanager
+def read_only(directory: Path) -> Generator[None]:
+    """Nothing in it can be written or deleted, by root either."""
+    subprocess.run(["mount", "--bind", directory, directory], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", directory], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", directory], check=True)
+
+
 @needs_root
-def test_a_file_that_cannot_be_deleted_is_passed_over(node: Node) -> None:
-    """A settled run stays settled while its file cannot be removed."""
+def test_a_file_that_cannot_be_deleted_is_told_and_its_run_still_named(node: Node) -> None:
+    """A settled run stays settled while its file cannot be removed; it is not forgotten."""
     path = node.write(ended_at=stamp(START_MS + 3_000))
     node.runs()
-    subprocess.run(["mount", "--bind", node.jobs, node.jobs], check=True)
-    try:
-        subprocess.run(["mount", "-o", "remount,ro,bind", node.jobs], check=True)
-        node.provider.settled([key()])
-        assert node.runs() == {}
-        assert path.exists()
-    finally:
-        subprocess.run(["umount", node.jobs], check=True)
+    with read_only(node.jobs):
+        for _ in range(2):
+            node.provider.settled([key()])
+            assert node.runs()["a"].ended_at_ms == START_MS + 3_000
+        assert node.problem().startswith("cannot be deleted (Read-only file system)")
+    path.unlink()
+    assert node.runs() == {}
+
+
+@needs_root
+def test_a_file_that_cannot_be_deleted_is_not_billed_again_after_a_restart(node: Node) -> None:
+    """However long after the end that is, and whoever remembers nothing of it himself."""
+    metered = MeteredNode(now_ms=node.now_ms)
+    node.write(cpu_m=1000, ended_at=stamp(START_MS + 60_000))
+
+    def look(after_ms: int) -> int:
+        node.now_ms += after_ms
+        node.provider.settled(metered.tick(*node.provider.runs(), after_ms=after_ms))
+        node.provider.settled(list(metered.state.finished))
+        return total(metered.told.of(ResourceType.CPU), "allocated")
+
+    with read_only(node.jobs):
+        assert look(1_000) == 60_000 * 1000
+        for _ in range(3):
+            look(HOUR_MS)
+        metered.restart()
+        node.restart()
+        assert look(1_000) == look(HOUR_MS) == 60_000 * 1000
 
 
 def test_watching_runs_leaks_no_descriptor(node: Node) -> None:
