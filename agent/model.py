@@ -130,5 +130,5 @@ class Run:
     cgroup: str | None = None  # below each hierarchy's root, "/nodemeter/burn-1a2b"
     pids: tuple[int, ...] = ()  # roots of process trees, where there is no cgroup
     storage_paths: tuple[str, ...] = ()
-    is_own_word: bool = False  # nobody but its user says so
+    own_word_of: int | None = None  # nobody but the account of this number says so
     final: Mapping[ResourceType, Reading] = field(default_factory=dict[ResourceType, Reading])

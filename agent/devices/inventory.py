@@ -85,7 +85,11 @@ def _cut_to_fit(runs: Sequence[Run]) -> Sequence[Run]:
     for places in held.values():
         left = DEVICE_UNITS
         for is_own_word in (False, True):
-            group = [(at, place) for at, place in places if runs[at].is_own_word is is_own_word]
+            group = [
+                (at, place)
+                for at, place in places
+                if (runs[at].own_word_of is not None) is is_own_word
+            ]
             left -= _divide(left, group, runs, fitted)
     return fitted
 

@@ -135,7 +135,7 @@ def _build(fields: Fields, owner: Owner) -> Run:
     return Run(
         key=_key(job_id, started, owner),
         provider="files",
-        is_own_word=not owner.is_trusted,
+        own_word_of=None if owner.is_trusted else owner.uid,
         job_id=job_id,
         job_name=fields.text("job_name", job_id),
         user_id=fields.uuid("user_id"),

@@ -3,7 +3,8 @@
 A thread of its own walks them every few minutes; a sample repeats what the last complete
 walk found, while that is younger than two intervals and the walk's own time. A walk that
 could not be completed says nothing: then the storage is not observed, and the log says which
-path it was.
+path it was. Of paths that a plain user declares, what is his counts: the agent may read more
+than he, and must not tell him of it.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,7 +15,7 @@ from agent.context import Context
 from agent.model import MeterKey, Reading, ReadingKind, ResourceType, Run, RunKey
 from agent.samplers import Sampler
 from agent.samplers.storage.walk import Limits
-from agent.samplers.storage.walks import Walks
+from agent.samplers.storage.walks import Walks, Wanted
 
 _ROUNDS = 10
 """So many times in an interval it is looked who is due."""
@@ -67,7 +68,7 @@ class StorageSampler:
             if run.ended_at_ms is not None:
                 self._walks.forget(run.key)
                 continue
-            if self._walks.note(run.key, run.storage_paths):
+            if self._walks.note(run.key, Wanted(run.storage_paths, run.own_word_of)):
                 self._background.start()
                 self._background.request()
             if held := self._walks.held(run.key, now_ms):

@@ -1,6 +1,7 @@
 """Adds up what is below some paths, and harms nobody by it.
 
 - Allocated blocks, as `du` counts them: a sparse file holds what it holds, folders count.
+- Where an owner is given, what is somebody else's is passed over.
 - A file with several names counts once; no link is followed; other file systems that are
   mounted below a path are not entered.
 - Bounded: beyond so many entries or seconds the walk is given up. In between it pauses: at
@@ -46,11 +47,16 @@ class Walk:
         limits: Limits,
         monotonic_ns: Callable[[], int],
         pause: Callable[[float], bool],
+        owner: int | None = None,
     ) -> None:
-        """`pause` waits for so many seconds, or says at once that the walk is to end."""
+        """`pause` waits for so many seconds, or says at once that the walk is to end.
+
+        `owner`: nothing counts, nor is entered, but what is this account's; None = all does.
+        """
         self._limits = limits
         self._monotonic_ns = monotonic_ns
         self._pause = pause
+        self._owner = owner
         self._begun_ns = self._batch_ns = monotonic_ns()
         self._blocks = 0
         self._entries = 0
@@ -69,6 +75,8 @@ class Walk:
                 raise SamplerError(f"{path}: {error.strerror}") from error
             if stat.S_ISLNK(top.st_mode):
                 raise SamplerError(f"{path}: is a symbolic link; name what it points to")
+            if self._is_foreign(top):
+                raise SamplerError(f"{path}: is another user's; only root's files may name it")
             self._add(top, path)
             if stat.S_ISDIR(top.st_mode):
                 self._walk(path, top.st_dev)
@@ -82,7 +90,8 @@ class Walk:
             for name, entry in self._entries_of(folder, is_top=folder == top):
                 path = f"{folder}/{name}"
                 self._add(entry, path)
-                if stat.S_ISDIR(entry.st_mode) and entry.st_dev == device:
+                is_here = entry.st_dev == device and not self._is_foreign(entry)
+                if stat.S_ISDIR(entry.st_mode) and is_here:
                     folders.append(path)
             if len(folders) > _MAX_WAITING:
                 raise SamplerError(f"{folder}: more than {_MAX_WAITING} folders wait to be read")
@@ -99,12 +108,8 @@ class Walk:
         except OSError as error:
             raise SamplerError(f"{folder}: {error.strerror}") from error
         try:
-            with os.scandir(fd) as found:
-                for entry in found:
-                    try:
-                        yield entry.name, entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue
+            if not self._is_foreign(os.fstat(fd)):  # the way there was changed meanwhile
+                yield from _listed(fd)
         except OSError as error:
             raise SamplerError(f"{folder}: {error.strerror}") from error
         finally:
@@ -116,8 +121,13 @@ class Walk:
             self._rest(path)
         if self._entries > self._limits.entries:
             raise SamplerError(f"{path}: there are more than {self._limits.entries} entries")
+        if self._is_foreign(entry):
+            return
         if entry.st_nlink == 1 or stat.S_ISDIR(entry.st_mode) or self._is_new(entry, path):
             self._blocks += entry.st_blocks
+
+    def _is_foreign(self, entry: os.stat_result) -> bool:
+        return self._owner is not None and entry.st_uid != self._owner
 
     def _is_new(self, entry: os.stat_result, path: str) -> bool:
         """Whether this is the first of a file's names that is met."""
@@ -136,6 +146,16 @@ class Walk:
         if self._pause(min(_MAX_PAUSE_SECONDS, (now_ns - self._batch_ns) * _PAUSES / 1e9)):
             raise SamplerError(f"{path}: the agent ends")
         self._batch_ns = self._monotonic_ns()
+
+
+def _listed(fd: int) -> Iterator[tuple[str, os.stat_result]]:
+    """What is in a folder, without what has vanished meanwhile."""
+    with os.scandir(fd) as found:
+        for entry in found:
+            try:
+                yield entry.name, entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
 
 
 def outermost(paths: Sequence[str]) -> Sequence[str]:

@@ -22,6 +22,13 @@ class Held(NamedTuple):
     took_ms: int
 
 
+class Wanted(NamedTuple):
+    """The paths of a job; `owner`: only what is this account's counts, None = everything."""
+
+    paths: Sequence[str]
+    owner: int | None = None
+
+
 class _Attempt(NamedTuple):
     begun_ms: int
     failure: str | None
@@ -35,23 +42,23 @@ class Walks:
         self._limits = limits
         self._interval_ms = interval_ms
         self._monotonic_ns = monotonic_ns
-        self._paths: dict[RunKey, Sequence[str]] = {}
+        self._wanted: dict[RunKey, Wanted] = {}
         self._held: dict[RunKey, Held] = {}
         self._attempts: dict[RunKey, _Attempt] = {}
         self._closing = threading.Event()
 
-    def note(self, run: RunKey, paths: Sequence[str]) -> bool:
+    def note(self, run: RunKey, wanted: Wanted) -> bool:
         """Walk these from now on; whether that is new."""
-        is_new = self._paths.get(run) != paths
+        is_new = self._wanted.get(run) != wanted
         if is_new:
-            self._paths[run] = paths
+            self._wanted[run] = wanted
             self._held.pop(run, None)
             self._attempts.pop(run, None)
         return is_new
 
     def forget(self, run: RunKey) -> None:
         """Walk no more for it."""
-        for known in (self._paths, self._held, self._attempts):
+        for known in (self._wanted, self._held, self._attempts):
             known.pop(run, None)
 
     def held(self, run: RunKey, now_ms: int) -> Held | None:
@@ -69,12 +76,12 @@ class Walks:
     def round(self) -> int:
         """Walk for every job that is due; the number of walks."""
         walked = 0
-        for run, paths in list(self._paths.items()):
+        for run, wanted in list(self._wanted.items()):
             attempt = self._attempts.get(run)
             now_ms = self._now_ms()
             is_due = attempt is None or now_ms - attempt.begun_ms >= self._interval_ms
             if is_due and not self._closing.is_set():
-                self._walk(run, paths, now_ms, attempt)
+                self._walk(run, wanted, now_ms, attempt)
                 self._closing.wait(_BETWEEN_SECONDS)
                 walked += 1
         return walked
@@ -83,20 +90,18 @@ class Walks:
         """Pause no more, and begin no further walk."""
         self._closing.set()
 
-    def _walk(
-        self, run: RunKey, paths: Sequence[str], begun_ms: int, last: _Attempt | None
-    ) -> None:
-        walk = Walk(self._limits, self._monotonic_ns, self._closing.wait)
+    def _walk(self, run: RunKey, wanted: Wanted, begun_ms: int, last: _Attempt | None) -> None:
+        walk = Walk(self._limits, self._monotonic_ns, self._closing.wait, wanted.owner)
         failure = None
         try:
-            kib = walk.bytes_below(paths) // 1024
+            kib = walk.bytes_below(wanted.paths) // 1024
         except SamplerError as error:
             failure = str(error)
         else:
             now_ms = self._now_ms()
             self._held[run] = Held(kib, now_ms, now_ms - begun_ms)
         self._attempts[run] = _Attempt(begun_ms, failure)
-        if self._paths.get(run) != paths:  # forgotten meanwhile, or given other paths
+        if self._wanted.get(run) != wanted:  # forgotten meanwhile, or given other paths
             self._held.pop(run, None)
             self._attempts.pop(run, None)
         elif failure != (last.failure if last else None):

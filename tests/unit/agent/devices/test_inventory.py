@@ -105,7 +105,7 @@ def test_no_device_is_held_more_than_once(parts: list[int]) -> None:
 def test_who_speaks_for_himself_takes_nothing_from_a_scheduler_s_job() -> None:
     """Nine claims of users leave a held device to its holder, and share what is free."""
     slurm = job("1", provider="slurm", devices=[named("0", (0, 3, 4))])
-    users = [replace(job(str(at), devices=[named("0")]), is_own_word=True) for at in range(9)]
+    users = [replace(job(str(at), devices=[named("0")]), own_word_of=1000) for at in range(9)]
     first, *others = INVENTORY.resolve([slurm, *users])
     assert first.devices[0].share == DEVICE_UNITS * 3 // 4
     assert sum(run.devices[0].share for run in others) == DEVICE_UNITS // 4

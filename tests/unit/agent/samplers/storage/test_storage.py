@@ -1,6 +1,7 @@
 """The storage sampler: what the last whole walk found, for as long as it means something."""
 
 import logging
+import os
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ from agent.config import Reader
 from agent.model import MeterKey, Reading, ReadingKind, ResourceType, Run, RunKey
 from agent.samplers.storage import StorageSampler, open_storage_sampler
 from agent.samplers.storage.walk import Limits
-from agent.samplers.storage.walks import Walks
+from agent.samplers.storage.walks import Walks, Wanted
 from agent.sections.storage import StorageSettings, ask_storage
 from tests.unit.agent.cgrouptrees import CgroupTree
 from tests.unit.agent.conftest import wait_until
@@ -45,7 +46,7 @@ class Bench:
         self.walks = Walks(limits, INTERVAL, lambda: self.now_ms * 1_000_000)
 
     def note(self, run: Run) -> bool:
-        return self.walks.note(run.key, run.storage_paths)
+        return self.walks.note(run.key, Wanted(run.storage_paths))
 
     def kib(self, run: Run) -> int | None:
         held = self.walks.held(run.key, self.now_ms)
@@ -155,7 +156,7 @@ def test_a_forgotten_job_is_not_walked(bench: Bench, job: Path) -> None:
     bench.walks.forget(run.key)
     assert bench.walks.round() == 0
     bench.note(run)
-    bench.walks._walk(run.key, ("/elsewhere",), bench.now_ms, None)
+    bench.walks._walk(run.key, Wanted(("/elsewhere",)), bench.now_ms, None)
     assert bench.walks.failures() == {}
 
 
@@ -191,6 +192,25 @@ def test_every_sample_repeats_the_level_in_kib(sampler: StorageSampler, job: Pat
     blocks = sum(path.stat().st_blocks for path in (job, job / "file"))
     assert first[key] == Reading(kind=ReadingKind.LEVEL, value=blocks // 2)
     assert sampler.problems() == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's files")
+def test_a_plain_user_is_told_only_of_what_is_his(sampler: StorageSampler, job: Path) -> None:
+    """The agent may read what he may not, and would tell him its size on his bill."""
+    (job / "theirs").mkdir()
+    (job / "theirs" / "file").write_bytes(b"x" * MIB)
+    for path in (job, job / "file"):
+        os.chown(path, 2, -1)
+    his = replace(run_at(job), own_word_of=2)
+    spying = replace(run_at(job / "theirs", key="spying"), own_word_of=2)
+    wait_until(levels(sampler, his, spying))
+    blocks = sum(path.stat().st_blocks for path in (job, job / "file"))
+    assert [reading.value for reading in sampler.sample([his]).values()] == [blocks // 2]
+    wait_until(sampler.problems)
+    assert sampler.problems()[spying.key].endswith(
+        "is another user's; only root's files may name it"
+    )
+    assert sampler.sample([spying]) == {}
 
 
 def test_a_new_job_does_not_wait_for_the_interval(sampler: StorageSampler, job: Path) -> None:
