@@ -109,7 +109,8 @@ class Run:
     longer holds has ended when it was last seen. `final` holds readings that the
     provider took at the very end (`cpu_usec` of a jobs.d file), exact where a sampler
     comes too late. `metered_until_ms` set = it was named as ended there before, and
-    settled; what is told of its end now is a later word, and only the rest is new.
+    settled; what is told of its end now is a later word, and only the rest is new. Of a run
+    that lives: it was metered as a part of another one until then.
     """
 
     key: RunKey

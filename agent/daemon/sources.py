@@ -56,7 +56,7 @@ class Sources:
         self._samplers = samplers
         self._counters = counters
         self._now_ms = now_ms
-        self._arbiter = Arbiter(procfs.cgroups)
+        self._arbiter = Arbiter(procfs.cgroups, now_ms)
         self._answers: dict[str, Sequence[Run]] = {provider.name: () for provider in providers}
         self._patient_until_ms = now_ms() + patience_ms
         self._have_answered: set[str] = set()

@@ -9,6 +9,9 @@ from agent.state.runs import LiveMeter, LiveRun
 TOLERANCE_MS = 2_000
 """A provider's end may lie a little before its own last answer."""
 
+_ALL = 1 << 60
+"""More CPU time than any counter holds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
@@ -92,7 +95,20 @@ def finished_of(
     )
 
 
-def forgotten(run: Run, ended_at_ms: int) -> tuple[Finished, Run]:
+def metered_before(run: Run, known: Finished | None, moment: Moment) -> tuple[Finished | None, Run]:
+    """What a run goes on from, and the run without what is told already; None = it is new.
+
+    `known`: what is remembered of it.
+    """
+    if run.metered_until_ms is None:
+        return known, run
+    until_ms = run.metered_until_ms + moment.lead_ms
+    if run.ended_at_ms is None:
+        return _outlived(run, min(until_ms, moment.latest_ms)), run
+    return _forgotten(run, until_ms) if known is None else (known, run)
+
+
+def _forgotten(run: Run, ended_at_ms: int) -> tuple[Finished, Run]:
     """What is left to meter of a run whose first end only its provider remembers.
 
     How much of its CPU time is told already nobody knows any more: none is told now.
@@ -106,6 +122,22 @@ def forgotten(run: Run, ended_at_ms: int) -> tuple[Finished, Run]:
         told_ms=run.metered_until_ms,
     )
     return before, replace(run, final={})
+
+
+def _outlived(run: Run, ended_at_ms: int) -> Finished:
+    """What a run goes on from that was metered as a part of another one until then.
+
+    What its CPU counter holds is billed there. How much that is nobody knows before the next
+    reading: of the interval until then no more counts as used than is allocated.
+    """
+    return Finished(
+        provider=run.provider,
+        ended_at_ms=ended_at_ms,
+        cpu_value=0,
+        is_open=True,
+        told_ms=run.metered_until_ms,
+        advanced=_ALL,
+    )
 
 
 def adds_to(run: Run, before: Finished, moment: Moment) -> bool:

@@ -18,8 +18,8 @@ from agent.state.ends import (
     adds_to,
     end_of,
     finished_of,
-    forgotten,
     last_reading,
+    metered_before,
 )
 from agent.state.meters import Meters
 from agent.state.runs import LiveMeter, LiveRun, define_run, present_groups, wanted_groups
@@ -80,9 +80,7 @@ class NodeState:
         """Take what a provider says of one run; False = its end was taken before."""
         live = self.live.get(run.key)
         if live is None:
-            before = self.finished.get(run.key)
-            if before is None and run.metered_until_ms is not None:
-                before, run = forgotten(run, run.metered_until_ms + moment.lead_ms)
+            before, run = metered_before(run, self.finished.get(run.key), moment)
             if before and run.ended_at_ms is not None:
                 return self._prolong(run, run.ended_at_ms, before, moment)
             live = self._start(run, moment, before)

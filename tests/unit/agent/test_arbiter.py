@@ -1,10 +1,14 @@
 """A run that two providers claim is metered once, by the more trusted."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from agent.daemon.arbiter import Answers, Arbiter
+from agent.daemon.arbiter import LINGER_MS, Answers, Arbiter
 from agent.model import Run
-from tests.unit.agent.nodes import job
+from agent.state import Moment
+from tests.unit.agent.nodes import CPU, MEM, START_MS, Node, cpu_of, job, total
+
+ORDER = ("slurm", "process")
 
 PLACES = {77: ["/slurm/uid_7/job_1/step_0/task_0"], 78: ["/"], 79: []}
 
@@ -25,8 +29,8 @@ def decide(arbiter: Arbiter, **answers: list[Run]) -> list[str]:
     return names(arbiter.decide(answers))
 
 
-def arbiter() -> Arbiter:
-    return Arbiter(lambda pid: PLACES[pid])
+def arbiter(now_ms: Callable[[], int] = lambda: 0) -> Arbiter:
+    return Arbiter(lambda pid: PLACES[pid], now_ms)
 
 
 def test_one_provider_alone_is_believed() -> None:
@@ -60,9 +64,47 @@ def test_who_was_refused_is_not_billed_for_its_end_either() -> None:
     assert one.refused == {}
 
 
-def test_when_the_better_claim_ends_the_other_one_holds() -> None:
-    """A process that outlives the Slurm job is metered from then on."""
+def test_who_outlives_the_better_claim_is_metered_from_its_end_on() -> None:
+    """What was before is billed already; and the CPU counter holds all of it."""
+    node = Node()
+    one = arbiter(lambda: node.now_ms)
+    hour = 3_600_000 * 1000
+    outer = replace(slurm(), started_at_ms=START_MS, quotas={CPU: 1000, MEM: 0})
+    inner = replace(processes(77), started_at_ms=START_MS, quotas={CPU: 100, MEM: 0})
+
+    def look(after_ms: int, cpu: int, *named: Run) -> None:
+        node.now_ms += after_ms
+        kept = one.decide({each: [run for run in named if run.provider == each] for each in ORDER})
+        moment = Moment(now_ms=node.now_ms, latest_ms=node.now_ms)
+        for provider, runs in kept.items():
+            node.state.reconcile(provider, runs, moment)
+        living = [run for runs in kept.values() for run in runs if run.ended_at_ms is None]
+        readings = {key: one for run in living for key, one in cpu_of(run, cpu).items()}
+        node.state.observe(node.now_ms, readings)
+        node.state.conclude(node.now_ms, readings)
+        node.tell()
+
+    look(10_000, 10_000_000, outer, inner)
+    look(3_590_000, hour, outer, inner)
+    look(0, hour, replace(outer, ended_at_ms=node.now_ms), inner)
+    for _ in range(LINGER_MS // 10_000):
+        look(10_000, hour, inner)
+    look(10_000, hour + 3_000_000, inner)
+    look(20_000, hour + 3_000_000, inner)
+    node.tell(flush=True)
+    assert total(node.told.of(CPU, "1"), "effective") == hour
+    assert total(node.told.of(CPU, "p"), "allocated") == 100 * 60_000
+    assert total(node.told.of(CPU, "p"), "effective") == 100 * 50_000 + 3_000_000
+
+
+def test_who_hardly_outlives_the_better_claim_is_its_part_to_the_end() -> None:
+    """His provider may have looked before the other one's, or be the only one to answer."""
     one = arbiter()
     decide(one, slurm=[slurm()], process=[processes(77)])
     ended = replace(slurm(), ended_at_ms=5)
-    assert decide(one, slurm=[ended], process=[processes(77)]) == ["slurm:1", "process:p"]
+    assert decide(one, slurm=[ended], process=[processes(77)]) == ["slurm:1"]
+    assert decide(one, slurm=[], process=[processes(77)]) == []
+    assert decide(one, slurm=[], process=[replace(processes(77), ended_at_ms=6)]) == []
+    assert list(one.refused) == ["process:p"]
+    assert decide(one, slurm=[], process=[]) == []
+    assert one.refused == {}
