@@ -34,6 +34,8 @@ from typing import NamedTuple
 from agent.model import Reading, ReadingKind
 
 MINUTE_MS = 60_000
+UNKNOWN_VALUE = -1
+"""Of a counter that went on from where another run left it: its next reading tells nothing yet."""
 
 _AVERAGE = ReadingKind.AVERAGE
 _COUNTER = ReadingKind.COUNTER  # a member's look-up costs as much as the arithmetic
@@ -149,7 +151,12 @@ def finish(meter: Meter, at_ms: int, reading: Reading, hold_ms: int, blind_ms: i
     """
     observe(meter, at_ms, reading, hold_ms, blind_ms)
     gain = reading.value - meter.value if meter.kind is reading.kind is _COUNTER else 0
-    if gain <= 0 or at_ms != meter.position_ms or meter.cut_ms > at_ms:
+    if (
+        gain <= 0
+        or meter.value == UNKNOWN_VALUE
+        or at_ms != meter.position_ms
+        or meter.cut_ms > at_ms
+    ):
         return 0
     if meter.spans:
         last = _uncut(meter, meter.spans.pop())
@@ -186,6 +193,10 @@ def retract(meter: Meter, until_ms: int) -> None:
 
 
 def _observe_counter(meter: Meter, at_ms: int, value: int, observed_ms: int) -> None:
+    if meter.value == UNKNOWN_VALUE:
+        _account_unobserved(meter, at_ms)
+        meter.value, meter.read_at_ms, meter.slack, meter.advanced = value, at_ms, 0, 0
+        return
     if value < meter.value and not meter.can_reset:
         value = meter.value
     used = value - meter.value if value >= meter.value else value

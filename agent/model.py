@@ -110,7 +110,7 @@ class Run:
     provider took at the very end (`cpu_usec` of a jobs.d file), exact where a sampler
     comes too late. `metered_until_ms` set = it was named as ended there before, and
     settled; what is told of its end now is a later word, and only the rest is new. Of a run
-    that lives: it was metered as a part of another one until then.
+    that lives: what its counter holds until then was metered as another one's.
     """
 
     key: RunKey

@@ -12,14 +12,17 @@ that lives, whatever its processes look like at this instant.
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 
 from agent.cgroups import Hierarchies, members
 from agent.jobs.deathwatch import DeathWatch
 from agent.jobs.witness import Witnesses
 from agent.keptfiles import KeptFiles
-from agent.model import Reading, ReadingKind, ResourceType, Run
+from agent.model import Reading, ReadingKind, ResourceType, Run, RunKey
 from agent.procfs import TICK_US, ProcFs, number_after
 
+_REMEMBERED = 4096
+"""Cgroups of which it is known whose usage they have counted."""
 _SLACK_US = 2_000_000
 """A process this much younger than its file may be the one meant: ticks are coarse."""
 
@@ -47,6 +50,7 @@ class Liveness:
         self._where: dict[str, str] = {}  # by cgroup: which file knows it
         self._first: dict[str, int] = {}  # by file: the process that it names first
         self._starts: dict[tuple[str, int], int] = {}
+        self._counted: dict[str, tuple[int, RunKey]] = {}  # by cgroup: its inode, and whose it was
 
     def refresh(self) -> None:
         """Take notice of what has exited since the last look."""
@@ -58,6 +62,16 @@ class Liveness:
             return self._is_populated(run.cgroup)
         same = [self._is_same(run, pid, written_us_ago) for pid in run.pids]  # each is noted
         return any(same)
+
+    def has_counted(self, run: Run) -> bool | None:
+        """Whether the counter of its cgroup holds an earlier run's usage; None = there is none."""
+        if run.cgroup is None or (inode := self._inode(run.cgroup)) is None:
+            return None
+        before = self._counted.pop(run.cgroup, None)
+        self._counted[run.cgroup] = inode, run.key
+        if len(self._counted) > _REMEMBERED:
+            del self._counted[next(iter(self._counted))]
+        return before is not None and before[0] == inode and before[1] != run.key
 
     def watch(self, run: Run) -> None:
         """Hear from now on when this run, which lives, has no process left."""
@@ -169,6 +183,12 @@ class Liveness:
             return False
         self._starts[run.key, pid] = process.start
         return True
+
+    def _inode(self, cgroup: str) -> int | None:
+        for folder in self._hierarchies.folders(cgroup):
+            with suppress(OSError):
+                return os.stat(folder).st_ino
+        return None
 
     def _foreign_cgroup(self, cgroup: str, uid: int) -> str | None:
         for folder in self._hierarchies.folders(cgroup):

@@ -3,14 +3,12 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from agent.integrate import UNKNOWN_VALUE
 from agent.model import MeterKey, Reading, ReadingKind, ResourceType, Run
 from agent.state.runs import LiveMeter, LiveRun
 
 TOLERANCE_MS = 2_000
 """A provider's end may lie a little before its own last answer."""
-
-_ALL = 1 << 60
-"""More CPU time than any counter holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,16 +125,15 @@ def _forgotten(run: Run, ended_at_ms: int) -> tuple[Finished, Run]:
 def _outlived(run: Run, ended_at_ms: int) -> Finished:
     """What a run goes on from that was metered as a part of another one until then.
 
-    What its CPU counter holds is billed there. How much that is nobody knows before the next
-    reading: of the interval until then no more counts as used than is allocated.
+    What its CPU counter holds is billed there. How much that is its next reading tells: what
+    it used until then is unobserved.
     """
     return Finished(
         provider=run.provider,
         ended_at_ms=ended_at_ms,
-        cpu_value=0,
+        cpu_value=UNKNOWN_VALUE,
         is_open=True,
         told_ms=run.metered_until_ms,
-        advanced=_ALL,
     )
 
 
@@ -148,6 +145,7 @@ def adds_to(run: Run, before: Finished, moment: Moment) -> bool:
     ended_at_ms = run.ended_at_ms or 0
     told_ms = before.ended_at_ms - moment.lead_ms if before.told_ms is None else before.told_ms
     final = run.final.get(ResourceType.CPU)
-    if final is None or final.kind is not ReadingKind.COUNTER:
+    is_unknown = before.cpu_value == UNKNOWN_VALUE
+    if final is None or final.kind is not ReadingKind.COUNTER or is_unknown:
         return ended_at_ms > told_ms
     return ended_at_ms > told_ms or final.value > before.cpu_value + before.advanced

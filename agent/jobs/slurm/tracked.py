@@ -143,7 +143,8 @@ class TrackedJob:
         )
         if self._reborn_ms is not None:
             key = key_again(run.key, self._reborn_ms)
-            run = replace(run, key=key, started_at_ms=self._reborn_ms)
+            began_ms = self._reborn_ms  # and the counter goes on from the earlier run's end
+            run = replace(run, key=key, started_at_ms=began_ms, metered_until_ms=began_ms)
         if run != self.run:
             self.run = run
         self._known = known

@@ -94,6 +94,7 @@ def test_who_outlives_the_better_claim_is_metered_from_its_end_on() -> None:
     node.tell(flush=True)
     assert total(node.told.of(CPU, "1"), "effective") == hour
     assert total(node.told.of(CPU, "p"), "allocated") == 100 * 60_000
+    assert total(node.told.of(CPU, "p"), "used") == 3_000_000
     assert total(node.told.of(CPU, "p"), "effective") == 100 * 50_000 + 3_000_000
 
 

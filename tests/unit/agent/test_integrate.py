@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from agent.integrate import (
     MINUTE_MS,
+    UNKNOWN_VALUE,
     Meter,
     UsageRecord,
     close_window,
@@ -279,6 +280,16 @@ def test_a_final_counter_that_no_window_can_take_is_handed_back() -> None:
     assert finish(meter, 10_000, counter(9), HOLD_MS) == 2
     forfeit(meter, 20_000)
     assert finish(meter, 10_000, counter(9), HOLD_MS) == 0
+
+
+def test_a_counter_that_another_run_left_behind_tells_nothing_before_its_next_reading() -> None:
+    """What it holds is the other one's; what was used until the first reading is unobserved."""
+    meter = open_meter(1, 5, 0)
+    meter.value = UNKNOWN_VALUE
+    assert finish(meter, 0, counter(900), HOLD_MS) == 0
+    observe(meter, 10_000, counter(1_000), HOLD_MS)
+    observe(meter, 20_000, counter(1_700), HOLD_MS)
+    assert totals(records_of(meter)) == (20_000, 100_000, 700, 100_000, 10_000)
 
 
 def test_a_reading_of_another_kind_begins_anew() -> None:

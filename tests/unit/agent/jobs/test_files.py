@@ -22,7 +22,7 @@ from agent.model import ResourceType, Run, RunKey
 from agent.procfs import ProcFs
 from tests.descriptors import open_descriptors
 from tests.unit.agent.nodes import Node as MeteredNode
-from tests.unit.agent.nodes import total
+from tests.unit.agent.nodes import cpu_of, total
 
 START_MS = 1_770_350_400_000
 HOUR_MS = 3_600_000
@@ -692,6 +692,39 @@ def test_a_file_that_cannot_be_deleted_is_not_billed_again_after_a_restart(node:
         metered.restart()
         node.restart()
         assert look(1_000) == look(HOUR_MS) == 60_000 * 1000
+
+
+def test_a_job_in_the_cgroup_of_an_earlier_one_is_not_billed_for_what_that_used(
+    node: Node,
+) -> None:
+    """Its counter goes on; one that is made anew under the name begins at zero."""
+    metered = MeteredNode(now_ms=node.now_ms)
+    cpu = 0
+
+    def look(*, used_ms: int = 0) -> int:
+        nonlocal cpu
+        cpu += used_ms * 1000
+        node.now_ms += 1_000
+        runs = node.provider.runs()
+        readings = {key: one for run in runs for key, one in cpu_of(run, cpu).items()}
+        node.provider.settled(metered.tick(*runs, after_ms=1_000, readings=readings))
+        node.provider.settled(list(metered.state.finished))
+        return total(metered.told.of(ResourceType.CPU), "used")
+
+    def play(name: str) -> int:
+        node.populate("/slot1")
+        began = stamp(node.now_ms)
+        node.write(name, cgroup="/slot1", cpu_m=1000, started_at=began)
+        look()
+        look(used_ms=700)
+        node.write(name, cgroup="/slot1", cpu_m=1000, started_at=began, ended_at=stamp(node.now_ms))
+        return look()
+
+    assert play("first") == 700_000
+    assert play("second") == 1_400_000
+    (node.cgroups / "slot1").rename(node.cgroups / "old")
+    cpu = 0
+    assert play("third") == 2_100_000
 
 
 def test_watching_runs_leaks_no_descriptor(node: Node) -> None:

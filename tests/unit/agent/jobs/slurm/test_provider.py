@@ -330,6 +330,7 @@ def test_a_cgroup_that_stays_behind_ends_with_its_last_process(
     assert again.job_id == "7"
     assert again.key != run.key
     assert (again.started_at_ms, again.ended_at_ms) == (node.now_ms, None)
+    assert again.metered_until_ms == node.now_ms  # its counter holds the first one's usage
     node.remove(node.path())
     assert only(provider.runs()).ended_at_ms == node.now_ms
     provider.settled([again.key])
