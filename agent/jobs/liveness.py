@@ -23,6 +23,8 @@ from agent.procfs import TICK_US, ProcFs, number_after
 
 _REMEMBERED = 4096
 """Cgroups of which it is known whose usage they have counted."""
+_FRESH_MS = 10_000
+"""A run is new for so long; and processes that much older than it were there before it."""
 _SLACK_US = 2_000_000
 """A process this much younger than its file may be the one meant: ticks are coarse."""
 
@@ -63,15 +65,26 @@ class Liveness:
         same = [self._is_same(run, pid, written_us_ago) for pid in run.pids]  # each is noted
         return any(same)
 
-    def has_counted(self, run: Run) -> bool | None:
-        """Whether the counter of its cgroup holds an earlier run's usage; None = there is none."""
-        if run.cgroup is None or (inode := self._inode(run.cgroup)) is None:
+    def has_counted(self, run: Run, age_ms: int) -> bool | None:
+        """Whether what it claims counted before it began, `age_ms` ago; None = it is not there.
+
+        That is so of a cgroup in which an earlier run was metered, and where a new run has
+        older processes. Of one that began long ago the counter tells more than it hides.
+        """
+        if run.cgroup is None:
+            return self._has_older(run.pids, age_ms)
+        inode = self._inode(run.cgroup)
+        if inode is None:
             return None
         before = self._counted.pop(run.cgroup, None)
         self._counted[run.cgroup] = inode, run.key
         if len(self._counted) > _REMEMBERED:
             del self._counted[next(iter(self._counted))]
-        return before is not None and before[0] == inode and before[1] != run.key
+        if before is not None and before[0] == inode and before[1] != run.key:
+            return True
+        folders = self._hierarchies.folders(run.cgroup)
+        pids = {pid for folder in folders for pid in members(folder)}
+        return bool(self._has_older(pids, age_ms))
 
     def watch(self, run: Run) -> None:
         """Hear from now on when this run, which lives, has no process left."""
@@ -183,6 +196,15 @@ class Liveness:
             return False
         self._starts[run.key, pid] = process.start
         return True
+
+    def _has_older(self, pids: Iterable[int], age_ms: int) -> bool | None:
+        """Whether a run that has just begun has processes that had not; None = it has none."""
+        processes = [process for pid in pids if (process := self._procfs.process(pid))]
+        if not processes:
+            return None
+        first_us = min(process.start for process in processes) * TICK_US
+        oldest_ms = (self._boottime_ns() // 1000 - first_us) // 1000
+        return age_ms <= _FRESH_MS and oldest_ms - age_ms > _FRESH_MS
 
     def _inode(self, cgroup: str) -> int | None:
         for folder in self._hierarchies.folders(cgroup):

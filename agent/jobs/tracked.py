@@ -53,7 +53,7 @@ class TrackedFile:
         self._doubt: str | None = None  # what is wrong with the run itself
         self.is_verified = False  # what it claims was its owner's when it was first seen
         self._has_begun = False
-        self._is_counted = False  # it is known whether its cgroup counted for an earlier run
+        self._is_counted = False  # it is known whether its counter began before it
         self._seen_ms: int | None = None
         self._died_ms: int | None = None
         self._final: Mapping[ResourceType, Reading] = {}  # what could be read after its death
@@ -167,7 +167,7 @@ class TrackedFile:
         if life is None or (life.cgroup is None and not life.pids):
             return life
         if self._died_ms is None:
-            return self._look(self._counted(life, liveness), now_ms, liveness)
+            return self._look(self._counted(life, now_ms, liveness), now_ms, liveness)
         return replace(life, ended_at_ms=self._died_ms, final=self._final)
 
     def _has_started(self, now_ms: int) -> bool:
@@ -183,11 +183,11 @@ class TrackedFile:
         ended = self.run.ended_at_ms if self.run else None
         return ended is not None and ended <= now_ms
 
-    def _counted(self, life: Run, liveness: Liveness) -> Run:
-        """Say of a new run if its cgroup's counter begins with what another one used."""
+    def _counted(self, life: Run, now_ms: int, liveness: Liveness) -> Run:
+        """Say of a new run if its counter begins with what was used before it."""
         if not self.is_verified or self._is_counted:
             return life
-        has_counted = liveness.has_counted(life)
+        has_counted = liveness.has_counted(life, now_ms - life.started_at_ms)
         self._is_counted = has_counted is not None
         if has_counted:
             life = self._life = replace(life, metered_until_ms=life.started_at_ms)
@@ -200,7 +200,7 @@ class TrackedFile:
                 if not self._verify(life, liveness):
                     return None
                 life = self._life = self._owned(life, liveness)
-                life = self._counted(life, liveness)
+                life = self._counted(life, now_ms, liveness)
             self._seen_ms = now_ms
             liveness.watch(life)
             return life

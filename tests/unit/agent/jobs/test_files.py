@@ -38,6 +38,7 @@ class Node:
         self.cgroups = directory / "cgroup"
         self.now_ms = START_MS + HOUR_MS
         self.wall_lead_s = 0
+        self.boot_lead_s = 0  # so much older are the processes than they are
         self.restart()
 
     def restart(self) -> None:
@@ -76,7 +77,8 @@ class Node:
 
     def _clock(self, *, boottime: bool) -> int:
         clock = time.CLOCK_BOOTTIME if boottime else time.CLOCK_REALTIME
-        return time.clock_gettime_ns(clock) + (0 if boottime else self.wall_lead_s * 10**9)
+        lead_s = self.boot_lead_s if boottime else self.wall_lead_s
+        return time.clock_gettime_ns(clock) + lead_s * 10**9
 
 
 @pytest.fixture
@@ -725,6 +727,25 @@ def test_a_job_in_the_cgroup_of_an_earlier_one_is_not_billed_for_what_that_used(
     (node.cgroups / "slot1").rename(node.cgroups / "old")
     cpu = 0
     assert play("third") == 2_100_000
+
+
+@pytest.mark.parametrize("is_cgroup", [False, True])
+def test_what_runs_already_is_billed_from_the_start_that_its_file_names(
+    node: Node, process: subprocess.Popen[bytes], *, is_cgroup: bool
+) -> None:
+    """Whoever has a service metered from now on does not pay for its past."""
+    node.populate("/service")
+    (node.cgroups / "service" / "cgroup.procs").write_text(f"{process.pid}\n")
+    claim: dict[str, Any] = {"cgroup": "/service"} if is_cgroup else {"pids": [process.pid]}
+    node.boot_lead_s = 3_600
+    node.write("now", started_at=stamp(node.now_ms), **claim)
+    assert node.runs()["now"].metered_until_ms == node.now_ms
+    (node.jobs / "now.json").unlink()
+    node.runs()
+    node.provider.settled([RunKey(f"files:now@{node.now_ms}")])
+    node.restart()
+    node.write("then", **claim)
+    assert node.runs()["then"].metered_until_ms is None
 
 
 def test_watching_runs_leaks_no_descriptor(node: Node) -> None:
