@@ -1,9 +1,6 @@
 """Puts the HTTP side together: the table of routes, and what happens around each of them."""
 
-import logging
-
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from aggregator.api import docs, health
 from aggregator.api.bills import routes as bills
@@ -85,8 +82,6 @@ ALL_ROUTES: tuple[Route, ...] = (
 ALL_DIALECTS: tuple[Dialect, ...] = (COST, PODS, LEDGER, HOURLY)
 """Those beside the native one."""
 
-_KEEPALIVE_SECONDS = 75.0
-_LINGER_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 5.0
 """For answers under way when we are told to stop."""
 
@@ -117,26 +112,5 @@ def build_app(settings: Settings, pool: Pool, metrics: Metrics) -> web.Applicati
 
 
 def build_runner(app: web.Application) -> web.AppRunner:
-    """A runner with our limits; bodies are never inflated, requests are logged by us."""
-    return web.AppRunner(
-        app,
-        access_log=None,
-        logger=_server_log(),
-        auto_decompress=False,
-        handler_cancellation=True,
-        keepalive_timeout=_KEEPALIVE_SECONDS,
-        lingering_time=_LINGER_SECONDS,
-        shutdown_timeout=_SHUTDOWN_SECONDS,
-    )
-
-
-def _server_log() -> logging.Logger:
-    """The library's log without what is no HTTP: whoever sends that must not fill it."""
-    log = logging.getLogger(f"{__name__}.server")
-    log.addFilter(_is_ours)
-    return log
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
+    """What runs it; `listen` makes the connections."""
+    return web.AppRunner(app, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS)

@@ -12,6 +12,7 @@ from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
+from aggregator.api.connection import Connection
 from aggregator.api.tls import server_context
 from aggregator.settings import HttpSettings
 
@@ -45,7 +46,7 @@ async def listen(
     Raises `OSError`, or `NodemeterError` where HTTPS has no certificate.
     """
     assert runner.server is not None
-    door = _Door(runner.server, max_connections, patience_seconds)
+    door = _Door(runner.app, runner.server, max_connections, patience_seconds)
     loop = asyncio.get_running_loop()
     where = (settings.host, settings.port)
     if settings.tls_cert is None:
@@ -60,7 +61,10 @@ async def listen(
 class _Door:
     """Knows who has not made a request yet; the library has no clock for that."""
 
-    def __init__(self, server: web.Server, most: int, patience_seconds: float) -> None:
+    def __init__(
+        self, app: web.Application, server: web.Server, most: int, patience_seconds: float
+    ) -> None:
+        self._app = app
         self._server = server
         self._most = most
         self._patience_seconds = patience_seconds
@@ -72,7 +76,7 @@ class _Door:
         """Make the protocol of a new connection."""
         if len(self._server.connections) >= self._most and not self._evict():
             return _Refusal()
-        handler = self._server()
+        handler = Connection(self._server, self._app)
         loop = asyncio.get_running_loop()
         self._silent[handler] = loop.call_later(self._patience_seconds, self._leave, handler)
         return handler

@@ -116,16 +116,21 @@ async def _admit(request: web.Request, role: Role) -> None:
 
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """What every answer carries, and what depends on who asked."""
+    protect(response, request.get(REQUEST_ID, ""))
+    set_cors_headers(request, response)
+    if _ALLOWANCE in request:
+        dialect = request.app[DIALECTS].of(request.path)
+        response.headers.update(dialect.limit_headers(request[_ALLOWANCE]))
+
+
+def protect(response: web.StreamResponse, request_id: str) -> None:
     """What every answer carries, unless its handler said otherwise."""
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers["Server"] = "nodemeter"  # in place of the library's, with its version
-    response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
-    set_cors_headers(request, response)
-    if _ALLOWANCE in request:
-        dialect = request.app[DIALECTS].of(request.path)
-        response.headers.update(dialect.limit_headers(request[_ALLOWANCE]))
+    response.headers["X-Request-Id"] = request_id
 
 
 def _rendered(request: web.Request, problem: Problem) -> web.Response:

@@ -13,6 +13,7 @@ from aiohttp import web
 from yarl import URL
 
 from aggregator.api.app import build_app, build_runner
+from aggregator.api.listen import listen
 from aggregator.metrics import Metrics
 from aggregator.settings import BillingSettings, Currency, HttpSettings, Settings
 from aggregator.store.pool import Pool
@@ -105,12 +106,12 @@ async def served(
     prepare(app)
     runner = build_runner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
+    server = await listen(runner, HttpSettings(port=0), max_connections=1000)
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
-            yield Api(runner.addresses[0][1], session, metrics)
+            yield Api(server.sockets[0].getsockname()[1], session, metrics)
     finally:
+        server.close()
         await runner.cleanup()
 
 
