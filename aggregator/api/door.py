@@ -22,6 +22,9 @@ from aggregator.api.tokenbook import TokenBook
 from aggregator.billing.tokens import digest_of
 from aggregator.settings import HttpSettings
 
+ALLOWANCE = web.RequestKey("ALLOWANCE", Allowance)
+"""What who asks, or a stranger from there, may still ask for."""
+
 
 class Door:
     """Knows tokens, networks and limits."""
@@ -40,26 +43,29 @@ class Door:
             return self._open_caller(request)
         digest = digest_of(secret)
         if digest is None or not self._tokens.knows(digest):
-            check(self._of_strangers.look(origin(request)))
+            allowance = request[ALLOWANCE] = self._of_strangers.look(origin(request))
+            check(allowance)
         bearer = await self._tokens.bearer(digest) if digest else None
         if bearer is None:
-            self._of_strangers.take(origin(request))
+            request[ALLOWANCE] = self._of_strangers.take(origin(request))
             raise unauthorized("the token is not valid: unknown, expired or revoked")
         return caller_of_token(bearer)
 
-    def count(self, caller: Caller) -> Allowance:
-        """Count a request of somebody who was let in."""
-        return self._of_callers.take(caller.key)
+    def count(self, request: web.Request, caller: Caller) -> None:
+        """Count a request of somebody who was let in; a Problem 429 for one too many."""
+        allowance = request[ALLOWANCE] = self._of_callers.take(caller.key)
+        check(allowance)
 
-    def count_stranger(self, request: web.Request) -> Allowance:
-        """Count a request for what is open to everybody."""
-        return self._of_strangers.take(origin(request))
+    def count_stranger(self, request: web.Request) -> None:
+        """Count a request for what is open to everybody, or a refused one; the same."""
+        allowance = request[ALLOWANCE] = self._of_strangers.take(origin(request))
+        check(allowance)
 
     def _open_caller(self, request: web.Request) -> Caller:
         try:
             return caller_without_token(request, self._settings)
         except Problem:
-            check(self._of_strangers.take(origin(request)))
+            self.count_stranger(request)
             raise
 
 

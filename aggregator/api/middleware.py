@@ -17,9 +17,8 @@ from aggregator import log
 from aggregator.api.auth import Role, asked_name, authorize
 from aggregator.api.cors import set_cors_headers
 from aggregator.api.dialect import Dialects
-from aggregator.api.door import Door, check
+from aggregator.api.door import ALLOWANCE, Door
 from aggregator.api.http_metrics import HttpMetrics
-from aggregator.api.limits import Allowance
 from aggregator.api.problem import Problem, translated
 from aggregator.api.route import CALLER, REQUEST_ID, Handler, Route
 from aggregator.clock import monotonic
@@ -29,8 +28,6 @@ ROUTES = web.AppKey("ROUTES", Mapping[Handler, Route])
 HTTP_METRICS = web.AppKey("HTTP_METRICS", HttpMetrics)
 DOOR = web.AppKey("DOOR", Door)
 DIALECTS = web.AppKey("DIALECTS", Dialects)
-
-_ALLOWANCE = web.RequestKey("ALLOWANCE", Allowance)
 
 _RETRY_SECONDS = "5"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -101,7 +98,7 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     if role is not None:
         await _admit(request, role)
     elif route is None or route.is_limited:
-        check(request.app[DOOR].count_stranger(request))
+        request.app[DOOR].count_stranger(request)
     async with asyncio.timeout(route.timeout_seconds if route else None):
         return await handler(request)
 
@@ -110,8 +107,7 @@ async def _admit(request: web.Request, role: Role) -> None:
     """Let in a caller who may ask, and who may ask now."""
     door = request.app[DOOR]
     caller = request[CALLER] = await door.caller(request)
-    allowance = request[_ALLOWANCE] = door.count(caller)
-    check(allowance)
+    door.count(request, caller)
     authorize(caller, role)
 
 
@@ -119,9 +115,9 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
     """What every answer carries, and what depends on who asked."""
     protect(response, request.get(REQUEST_ID, ""))
     set_cors_headers(request, response)
-    if _ALLOWANCE in request:
+    if ALLOWANCE in request:
         dialect = request.app[DIALECTS].of(request.path)
-        response.headers.update(dialect.limit_headers(request[_ALLOWANCE]))
+        response.headers.update(dialect.limit_headers(request[ALLOWANCE]))
 
 
 def protect(response: web.StreamResponse, request_id: str) -> None:

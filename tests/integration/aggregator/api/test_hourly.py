@@ -483,6 +483,19 @@ async def test_every_answer_says_what_is_left(pool: Pool) -> None:
         assert "x-ratelimit-limit" not in (await free.get(USAGE)).headers
 
 
+async def test_who_is_refused_learns_what_is_left_too(pool: Pool) -> None:
+    """Without a token or with a wrong one: each 401 counts, and the 429 that ends it."""
+    wrong = {"Authorization": "Bearer nodemeter_" + "x" * 43}
+    for headers in ({}, wrong):
+        settings = HttpSettings(open_to=(), anonymous_per_minute=2)
+        async with served(pool, settings) as limited:
+            answers = [await limited.ask("GET", USAGE, headers=headers) for _ in range(3)]
+        assert [each.status for each in answers] == [401, 401, 429]
+        assert [each.headers["x-ratelimit-limit"] for each in answers] == ["2"] * 3
+        assert [each.headers["x-ratelimit-remaining"] for each in answers] == ["1", "0", "0"]
+        assert all(1 <= int(each.headers["x-ratelimit-reset"]) <= 60 for each in answers)
+
+
 async def test_a_token_sees_its_own_hours(api: Api, rows: Rows) -> None:
     """For each scope: its own money, and of another's team not even that it is there."""
     put(rows, 1, MINE.vc, MINE.project, user_id=MINE.user_id)
