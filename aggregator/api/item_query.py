@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter
 
 from aggregator.api.cursor import read_parts, write_parts
 from aggregator.api.parse import parse_query
-from aggregator.api.wire import Count, Flag, Instant, MethodName, UuidText, wire
+from aggregator.api.wire import Bound, Count, Flag, MethodName, UuidText, wire
 from aggregator.billing.item_lists import (
     Clip,
     ItemFilter,
@@ -44,10 +44,10 @@ class ItemQuery:
         Flag | None, Field(description="Only running jobs, or only those that are not")
     ] = None
     start_time: Annotated[
-        Instant | None, Field(description="Only what counts from the hour of this instant on")
+        Bound | None, Field(description="Only what counts from the hour of this instant on")
     ] = None
     end_time: Annotated[
-        Instant | None,
+        Bound | None,
         Field(
             description="Only what counts before the end of the hour that this instant ends; "
             "items are then shown as of that end"

@@ -37,6 +37,10 @@ MAX_KEYS = 10_000
 MAX_WAIT_SECONDS = 300
 """That a request may be told to wait for something to be done."""
 
+EARLIEST = datetime(2, 1, 1, tzinfo=UTC)
+LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+"""Between them years, months and weeks can be reckoned with."""
+
 CONFIG = ConfigDict(alias_generator=to_camel, serialize_by_alias=True, extra="forbid")
 
 
@@ -156,6 +160,25 @@ def _instant(value: object) -> datetime:
     raise ValueError("must be an instant like 2026-02-06T04:00:00Z")
 
 
+def between_ends(given: datetime) -> datetime:
+    """The instant in UTC, or the end of time beyond which it lies: nothing is metered there."""
+    if given.year < EARLIEST.year:
+        return EARLIEST
+    if given.year >= LATEST.year:
+        return LATEST
+    return min(max(given.astimezone(UTC), EARLIEST), LATEST)
+
+
+def _bound(value: object) -> datetime:
+    """An RFC 3339 instant of whatever year."""
+    if isinstance(value, str) and _ANY_INSTANT.fullmatch(value):
+        try:
+            return between_ends(datetime.fromisoformat(value))
+        except ValueError:
+            pass
+    raise ValueError("must be an instant like 2026-02-06T04:00:00Z")
+
+
 def _month(value: object) -> Period:
     if not isinstance(value, str):
         raise ValueError("must be a month like 2026-10")  # noqa: TRY004 - as above
@@ -190,11 +213,16 @@ _TEXT = {
 _MINUTE_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:00(Z|[+-][0-9]{2}:[0-9]{2})$"
 _MINUTE = re.compile(_MINUTE_PATTERN)
 _UTC = {"type": "string", "format": "date-time"}
-_INSTANT_PATTERN = (
-    r"^(?!0000|0001|9999)[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
+_DATE_TIME = (
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
     r"(Z|[+-][0-9]{2}:[0-9]{2})$"
 )
+_INSTANT_PATTERN = rf"^(?!0000|0001|9999){_DATE_TIME}"
+ANY_INSTANT_PATTERN = rf"^(?!0000){_DATE_TIME}"
+"""Of an instant of any year that there is."""
+
 _RFC3339 = re.compile(_INSTANT_PATTERN)
+_ANY_INSTANT = re.compile(ANY_INSTANT_PATTERN)
 _MONTH_PATTERN = r"^(?!0000|9999)[0-9]{4}-(0[1-9]|1[0-2])$"
 
 Double: TypeAlias = Annotated[int | float, WithJsonSchema({"type": "number", "format": "double"})]
@@ -313,3 +341,8 @@ Instant: TypeAlias = Annotated[
     datetime, BeforeValidator(_instant), WithJsonSchema(_UTC | {"pattern": _INSTANT_PATTERN})
 ]
 """An instant that a client sends; its offset is honoured."""
+
+Bound: TypeAlias = Annotated[
+    datetime, BeforeValidator(_bound), WithJsonSchema(_UTC | {"pattern": ANY_INSTANT_PATTERN})
+]
+"""Where a range that a client asks for begins or ends; its offset is honoured."""

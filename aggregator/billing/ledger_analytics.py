@@ -27,6 +27,9 @@ TOP = 10
 
 _LIST_LEDGER_DAYS = query("list_ledger_days")
 
+_LAST_DAY = date.max - timedelta(days=1)
+"""Of which the end can be said."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Days:
@@ -100,7 +103,7 @@ async def analyse(
             **scope.parameters(),
             "user_id": user_id,
             "starts_at": _midnight(days.first),
-            "ends_at": _midnight(days.last) + timedelta(days=1),
+            "ends_at": _midnight(min(days.last, _LAST_DAY)) + timedelta(days=1),
         }
         rows = await rows_of(connection, _LIST_LEDGER_DAYS, parameters, _Row)
         exchange = await exchange_of(connection, base)

@@ -168,7 +168,7 @@ def _days(query: AnalyticsQuery) -> tuple[Days | int, str]:
         raise invalid({missing: ["is required with the other date"]})
     if last < first:
         raise invalid({"endDate": ["must not be before startDate"]})
-    if last - first >= timedelta(days=MAX_DAYS) or last == date.max:
+    if last - first >= timedelta(days=MAX_DAYS):
         raise invalid({"startDate": [f"must be at most {MAX_DAYS} days with endDate"]})
     return Days(first=first, last=last), f"{first}:{last}"
 

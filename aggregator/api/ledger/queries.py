@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
 from aggregator.api.cursor import read_parts, write_parts
 from aggregator.api.parse import parse_query
 from aggregator.api.problem import invalid
-from aggregator.api.wire import UuidText, whole, wire
+from aggregator.api.wire import ANY_INSTANT_PATTERN, UuidText, between_ends, whole, wire
 from aggregator.billing.ledger import LedgerAsked, Place
 
 DEFAULT_LIMIT = 200
@@ -21,12 +21,8 @@ _MAX_PAGE = 10**12
 _MAX_CURSOR = 1024
 _MAX_ID = 10**13 - 1
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_TIME_PATTERN = (
-    r"^(?!0000|0001|9999)[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
-    r"(Z|[+-][0-9]{2}:[0-9]{2})$"
-)
 _TIME = re.compile(
-    r"(?!0000|0001|9999)[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?"
+    r"(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?"
     r"(Z|[+-][0-9]{2}:[0-9]{2})?"
 )
 _LAST_INSTANT = datetime.max.replace(tzinfo=UTC)
@@ -60,7 +56,7 @@ def _day(day: date) -> Moment:
 
 def _time(time: datetime) -> Moment:
     """What says no offset is in UTC."""
-    instant = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    instant = between_ends(time.replace(tzinfo=UTC) if time.tzinfo is None else time)
     return Moment(instant, instant + _TICK)
 
 
@@ -71,7 +67,7 @@ MomentText: TypeAlias = Annotated[
         {
             "anyOf": [
                 {"type": "string", "format": "date"},
-                {"type": "string", "format": "date-time", "pattern": _TIME_PATTERN},
+                {"type": "string", "format": "date-time", "pattern": ANY_INSTANT_PATTERN},
             ]
         }
     ),

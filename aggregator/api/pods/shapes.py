@@ -3,15 +3,15 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import MAXYEAR, datetime
+from datetime import datetime
 from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, WithJsonSchema
+from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
 
 from aggregator.api.answer import JSON
 from aggregator.api.lists import Form
 from aggregator.api.pods.gpu_types import GPU_TYPES
-from aggregator.api.wire import Double, Instant, utc_text, wire
+from aggregator.api.wire import Bound, Double, utc_text, wire
 from aggregator.billing.pods import DEFAULT_DAYS, Record, RecordListing
 from aggregator.rating.bucket import Bucket
 from aggregator.rating.money import number
@@ -26,13 +26,7 @@ def _restored(value: object) -> object:
     return _PLUS_LOST.sub(r"\1+\2", value.upper()) if isinstance(value, str) else value
 
 
-def _reckonable(instant: datetime) -> datetime:
-    if not 1 < instant.year < MAXYEAR:
-        raise ValueError("is out of range")
-    return instant
-
-
-PodsTime: TypeAlias = Annotated[Instant, BeforeValidator(_restored), AfterValidator(_reckonable)]
+PodsTime: TypeAlias = Annotated[Bound, BeforeValidator(_restored)]
 
 GpuTypeId: TypeAlias = Annotated[
     str,

@@ -99,6 +99,8 @@ async def test_days_are_whole_and_both_ends_belong_to_them(api: Api, rows: Rows)
         ("?startDate=2024-02-28&endDate=2024-03-01", "2024-02-28:2024-03-01", 3),
         ("?startDate=2024-02-01&endDate=2024-02-29", "2024-02-01:2024-02-29", 2),
         ("?startDate=2024-03-01&endDate=2024-05-29", "2024-03-01:2024-05-29", 1),
+        ("?startDate=0001-01-01&endDate=0001-01-01", "0001-01-01:0001-01-01", 0),
+        ("?startDate=9999-12-31&endDate=9999-12-31", "9999-12-31:9999-12-31", 0),
     ):
         found = (await api.get(ANALYTICS + query)).json()
         assert list(found) == NAMES
@@ -116,8 +118,6 @@ async def test_a_bad_parameter_is_named(api: Api) -> None:
         ("endDate=2026-02-06", "startDate", "is required with the other date"),
         ("startDate=2026-02-06&endDate=2026-02-05", "endDate", "must not be before startDate"),
         ("startDate=2026-01-01&endDate=2026-04-01", "startDate",
-         "must be at most 90 days with endDate"),
-        ("startDate=9999-12-31&endDate=9999-12-31", "startDate",
          "must be at most 90 days with endDate"),
         ("startDate=2026-02-06&endDate=2026-02-07&lookback=7d", "lookback",
          "must be sent without startDate and endDate"),

@@ -76,6 +76,7 @@ FINE = Position(at=NOON, job_id="a", type="cpu", bill_id=UUID(int=1))
         ("granularity=day&startTime=2026-02-06T12:00:00Z", "granularity"),
         ("startTime=yesterday", "startTime"),
         ("endTime=2026-02-06T12:00:00", "endTime"),
+        ("endTime=0000-02-06T12:00:00Z", "endTime"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_asked_is_refused_by_its_parameter(
@@ -85,6 +86,28 @@ async def test_what_cannot_be_asked_is_refused_by_its_parameter(
     for path in ("/api/Bills", "/api/Usages", "/api/admin/v1/usages"):
         answer = await api.get(f"{path}?{query}")
         assert (answer.status, list(answer.json()["errors"])) == (400, [field]), answer.text
+
+
+async def test_a_range_may_reach_to_the_ends_of_time(api: Api, rows: Rows) -> None:
+    """And beyond, by its offset; all that there is lies between, and nothing at the ends."""
+    bill_id = rows.bill("b", billed=HOUR_MS, ended_at=NOON + LATER)
+    bookings(rows, bill_id, hours=1)
+    first, last = "0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59.999999999-14:00"
+    for query, count in (
+        (f"startTime={first}&endTime={last}", 1),
+        (f"startTime={first}", 1),
+        (f"endTime={last}", 1),
+        ("startTime=0001-01-01T00:00:00Z&endTime=9999-12-31T23:59:59Z", 1),
+        (f"endTime={first}", 0),
+        (f"startTime={last}", 0),
+        (f"granularity=hour&endTime={first}", 0),
+        (f"granularity=hour&startTime={last}", 0),
+        (f"granularity=hour&startTime={first}&endTime={last}", 1),
+        (f"granularity=hour&endTime={last}", 0),
+    ):
+        for path in ("/api/Bills", "/api/Usages", "/api/admin/v1/usages"):
+            answer = await api.get(f"{path}?{query}")
+            assert (answer.status, len(answer.json())) == (200, count), (path, query)
 
 
 async def test_a_cursor_of_whatever_time_is_a_place(api: Api, rows: Rows) -> None:
