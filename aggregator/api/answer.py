@@ -25,7 +25,7 @@ def answer_json(
     is_kept: bool = True,
 ) -> web.Response:
     """One value; not `is_kept`: of this moment alone, without a tag."""
-    if is_kept and status is HTTPStatus.OK and request.method == "GET":
+    if is_kept and status is HTTPStatus.OK and request.method in {"GET", "HEAD"}:
         return answer_body(request, body, media_type=JSON, headers=headers)
     response = web.Response(
         status=status, body=body, content_type=JSON, charset="utf-8", headers=headers
@@ -58,7 +58,11 @@ def answer_body(
 def offer_compression(request: web.Request, response: web.StreamResponse) -> None:
     """Gzip if the client says that it takes it."""
     response.headers["Vary"] = "Accept-Encoding"
-    if _takes_gzip(request.headers.get("Accept-Encoding", "")):
+    if not _takes_gzip(request.headers.get("Accept-Encoding", "")):
+        return
+    if request.method == "HEAD" and not isinstance(response, web.Response):
+        response.headers["Content-Encoding"] = "gzip"  # of a stream of which nothing is sent
+    else:
         response.enable_compression(web.ContentCoding.gzip)
 
 

@@ -87,6 +87,8 @@ async def answer_list(
     response.content_type, response.charset = form.media_type, "utf-8"
     offer_compression(request, response)
     await response.prepare(request)
+    if request.method == "HEAD":
+        return response
     try:
         await _write(response, begin)
         while following:

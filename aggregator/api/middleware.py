@@ -160,4 +160,4 @@ def _count(request: web.Request, status: int, seconds: float) -> None:
 
 def _method(request: web.Request) -> str:
     """The method, if it is one that we know: a client must not invent metrics."""
-    return request.method if request.method in {"GET", "POST", "DELETE"} else "other"
+    return request.method if request.method in {"GET", "HEAD", "POST", "DELETE"} else "other"

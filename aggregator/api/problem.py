@@ -106,7 +106,8 @@ def translated(error: web.HTTPException) -> Problem:
             return Problem(status, "there is nothing at this path; /docs lists what there is")
         case HTTPStatus.METHOD_NOT_ALLOWED:
             allow = error.headers.get("Allow", "")
-            return Problem(status, f"this path answers to {allow} only", headers={"Allow": allow})
+            detail = f"this path answers to {allow.replace(',', ', ')} only"
+            return Problem(status, detail, headers={"Allow": allow})
         case _:
             return Problem(status, error.reason or status.phrase)
 

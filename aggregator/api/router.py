@@ -4,7 +4,7 @@ Also what no route answers to is routed, to an error, so that each request of wh
 comes past all that surrounds a handler. The library answers such requests by itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from aiohttp import HttpVersion11, web
 
@@ -18,9 +18,11 @@ def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
         of_patterns.setdefault(route.pattern, []).append(route)
     for pattern, own in of_patterns.items():
         resource = app.router.add_resource(pattern)
-        for route in own:
-            resource.add_route(route.method, route.handler, expect_handler=_expect)
-        resource.add_route("*", _other_method(own), expect_handler=_expect)
+        allowed = [(method, route.handler) for route in own for method in _methods(route)]
+        for method, handler in allowed:
+            resource.add_route(method, handler, expect_handler=_expect)
+        refuse = _other_method([method for method, _ in allowed])
+        resource.add_route("*", refuse, expect_handler=_expect)
     app.router.add_resource(r"/{path:[\s\S]*}").add_route("*", _nothing, expect_handler=_expect)
 
 
@@ -31,9 +33,12 @@ async def _expect(request: web.Request) -> None:
         request.writer.output_size = 0  # the answer itself has not begun
 
 
-def _other_method(routes: Iterable[Route]) -> Handler:
-    allowed = [route.method for route in routes]
+def _methods(route: Route) -> Sequence[str]:
+    """What a route answers to: whoever may get something may get its headers alone."""
+    return ("GET", "HEAD") if route.method == "GET" else (route.method,)
 
+
+def _other_method(allowed: Sequence[str]) -> Handler:
     async def refuse(request: web.Request) -> web.StreamResponse:
         raise web.HTTPMethodNotAllowed(request.method, allowed)
 

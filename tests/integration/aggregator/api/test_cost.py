@@ -402,7 +402,7 @@ async def test_other_errors_are_statuses_with_the_words_of_kubernetes(pool: Pool
         answer = await api.ask(method, path, headers=headers)
         assert (answer.status, status(answer)["reason"]) == (code, reason), path
         assert ("WWW-Authenticate" in answer.headers) == (code == 401)
-        assert answer.headers.get("Allow") == ("GET" if code == 405 else None)
+        assert answer.headers.get("Allow") == ("GET,HEAD" if code == 405 else None)
     limits = HttpSettings(requests_per_minute=1)
     async with served(pool, limits) as limited:
         assert (await limited.get(f"{USAGE}?{FEBRUARY}")).status == 200

@@ -11,16 +11,28 @@ import psycopg
 import pytest
 from aiohttp import web
 
+from aggregator.api.app import ALL_ROUTES
 from aggregator.api.problem import Problem
 from aggregator.log import RequestFilter
 from aggregator.settings import HttpSettings
 from aggregator.store.pool import Pool
 from tests.integration.aggregator.api.client import Api, served
+from tests.integration.aggregator.api.owners import MINE
+from tests.integration.aggregator.api.test_matrix import calls
 from tests.integration.aggregator.api.waiting import until_waiting
 from tests.integration.aggregator.rows import Rows
 
 PUBLIC = ("/healthz", "/readyz", "/openapi.json", "/docs", "/docs/start.js", "/")
 GUARDED = ("/api/Bills", "/api/Users", "/api/admin/v1/nodes", "/metrics", "/nowhere")
+
+LONG_LIST = """
+    INSERT INTO bill SELECT gen_random_uuid(), run_id, cluster, node, job_id,
+        repeat('x', %(name_length)s), user_id, username, vc, project, namespace, kind, type, model,
+        quota, started_at, ended_at, allocated, used, effective, billed, unpriced,
+        length_ms, observed_ms, amount, ratio_id, is_mixed
+    FROM bill, generate_series(1, %(count)s)
+"""
+"""Items like the one that there is."""
 
 
 def closed() -> HttpSettings:
@@ -116,16 +128,64 @@ async def test_only_the_networks_named_are_open(pool: Pool) -> None:
 async def test_a_wrong_method_is_405_and_says_which_are_right(api: Api) -> None:
     """As a problem, with Allow."""
     for method, path, allowed in (
-        ("PUT", "/api/Ratios", {"GET", "POST"}),
+        ("PUT", "/api/Ratios", {"GET", "HEAD", "POST"}),
         ("GET", "/api/ratios/cpu", {"DELETE"}),
-        ("POST", "/api/Bills", {"GET"}),
-        ("PATCH", "/healthz", {"GET"}),
-        ("OPTIONS", "/api/Bills", {"GET"}),
+        ("POST", "/api/Bills", {"GET", "HEAD"}),
+        ("PATCH", "/healthz", {"GET", "HEAD"}),
+        ("OPTIONS", "/api/Bills", {"GET", "HEAD"}),
     ):
         answer = await api.ask(method, path)
         assert answer.status == 405, path
         assert set(answer.headers["Allow"].split(",")) == allowed
         assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_whoever_may_get_may_ask_for_the_headers_alone(api: Api, rows: Rows) -> None:
+    """HEAD of every GET: its status and headers, no body, and the connection goes on."""
+    MINE.insert(rows)
+    for route in ALL_ROUTES:
+        for target in calls(route, MINE) if route.method == "GET" else ():
+            for more in ("", "Accept: text/csv\r\n", "Accept-Encoding: gzip\r\n"):
+                end = f" HTTP/1.1\r\nHost: localhost\r\n{more}"
+                got = await api.raw(f"GET {target}{end}Connection: close\r\n\r\n".encode())
+                head = await api.raw(
+                    f"HEAD {target}{end}\r\nGET /healthz{end}Connection: close\r\n\r\n".encode()
+                )
+                alone, _, following = head.partition(b"\r\n\r\n")
+                assert following.startswith(b"HTTP/1.1 200 OK\r\n"), (target, more, head)
+                assert shown(alone) == shown(got.partition(b"\r\n\r\n")[0]), (target, more)
+
+
+def shown(head: bytes) -> set[bytes]:
+    """The status line and the headers that are the same in each answer, but for /metrics."""
+    varying = (b"date:", b"x-request-id:", b"x-ratelimit-", b"connection:")
+    is_counted = b"version=0.0.4" in head
+    lines = head.split(b"\r\n")
+    return {
+        line
+        for line in lines
+        if not line.lower().startswith(varying)
+        and not (is_counted and line.lower().startswith(b"content-length:"))
+    }
+
+
+async def test_the_head_of_a_long_list_is_sent_without_the_list(api: Api, rows: Rows) -> None:
+    """Compressed or not; also where there is nothing, and where HEAD is of no use."""
+    rows.bill()
+    rows.connection.execute(LONG_LIST, {"count": 20_000, "name_length": 20})
+    for more in ("", "Accept-Encoding: gzip\r\n"):
+        end = f" HTTP/1.1\r\nHost: localhost\r\n{more}"
+        answer = await api.raw(
+            f"HEAD /api/Bills{end}\r\nHEAD /nowhere{end}\r\n"
+            f"HEAD /api/Ratios/x{end}Connection: close\r\n\r\n".encode()
+        )
+        first, second, third, rest = answer.split(b"\r\n\r\n")
+        assert first.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"Content-Length" not in first
+        assert (b"Content-Encoding: gzip" in first) == bool(more)
+        assert second.startswith(b"HTTP/1.1 404 ")
+        assert third.startswith(b"HTTP/1.1 405 ")
+        assert (b"Allow: DELETE" in third, rest) == (True, b"")
 
 
 async def test_an_unknown_path_is_404_as_a_problem(api: Api) -> None:
@@ -267,16 +327,8 @@ async def test_a_list_that_breaks_off_does_not_look_whole(
     api: Api, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection is cut before the array is closed."""
-    rows.bill(job_name="x" * 200)
-    rows.connection.execute(
-        """
-        INSERT INTO bill SELECT gen_random_uuid(), run_id, cluster, node, job_id,
-            repeat('x', 20000), user_id, username, vc, project, namespace, kind, type, model,
-            quota, started_at, ended_at, allocated, used, effective, billed, unpriced,
-            length_ms, observed_ms, amount, ratio_id, is_mixed
-        FROM bill, generate_series(1, 3000)
-        """
-    )
+    rows.bill()
+    rows.connection.execute(LONG_LIST, {"count": 3000, "name_length": 20_000})
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port, limit=1024)
     writer.write(b"GET /api/Bills HTTP/1.1\r\nHost: localhost\r\n\r\n")
     await reader.readexactly(1000)

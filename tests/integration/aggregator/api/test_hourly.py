@@ -451,7 +451,7 @@ async def test_what_is_not_there_is_said_in_the_originals_form(pool: Pool, api: 
     for path in (f"{USAGE}/", "/v1/teams/a", "/v1/teams/a/billing/usage/"):
         assert_fault(await api.get(path), 404, there, {})
     wrong = await api.ask("POST", USAGE)
-    assert_fault(wrong, 405, "this path answers to GET only", {})
+    assert_fault(wrong, 405, "this path answers to GET, HEAD only", {})
     async with served(pool, HttpSettings(open_to=())) as closed:
         for path in (USAGE, f"{USAGE}/{SECONDS}", "/v1/teams/a/billing/usage"):
             answer = await closed.get(path)

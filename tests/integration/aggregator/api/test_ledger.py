@@ -332,7 +332,7 @@ async def test_every_error_is_in_the_originals_shape(api: Api) -> None:
     """Also those that no handler makes."""
     for answer, status, body in (
         (await api.get(USAGE, Authorization="Bearer x"), 401, {"error": "Authentication failed"}),
-        (await api.post(USAGE, {}), 405, {"error": "this path answers to GET only"}),
+        (await api.post(USAGE, {}), 405, {"error": "this path answers to GET, HEAD only"}),
         (await api.get("/api/v1/billing/other"), 404,
          {"error": "there is nothing at this path; /docs lists what there is"}),
     ):  # fmt: skip

@@ -297,7 +297,7 @@ async def test_other_errors_are_messages_too(pool: Pool, api: Api) -> None:
     assert (answer.status, list(answer.json())) == (404, ["message"])
     answer = await api.ask("PUT", PODS, data=b"x")
     assert (answer.status, list(answer.json())) == (405, ["message"])
-    assert answer.headers["Allow"] == "GET"
+    assert answer.headers["Allow"] == "GET,HEAD"
     async with served(pool, HttpSettings(requests_per_minute=1)) as slow:
         await slow.get(PODS)
         answer = await slow.get(PODS)
