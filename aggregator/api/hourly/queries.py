@@ -5,7 +5,7 @@ import binascii
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 from aiohttp import web
 from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
@@ -91,9 +91,14 @@ PageNumber: TypeAlias = Annotated[
 ]
 Place: TypeAlias = Annotated[datetime, BeforeValidator(_place), WithJsonSchema({"type": "string"})]
 
-ResourceTypeName: TypeAlias = Literal[
+_RESOURCE_TYPES: Final = (
     "job", "service", "addon", "volume", "opentofu-job", "llm-model-deployment", "external-addon"
+)  # fmt: skip
+ResourceTypeName: TypeAlias = Annotated[
+    str,
+    WithJsonSchema({"anyOf": [{"type": "string", "enum": _RESOURCE_TYPES}, {"type": "string"}]}),
 ]
+"""Those of the original; answers show whatever kind a job was given, so any may be asked for."""
 
 
 @wire
@@ -105,7 +110,11 @@ class TeamHourQuery:
         None
     )
     resource_type: Annotated[
-        ResourceTypeName | None, Field(description="The resource type to filter by")
+        ResourceTypeName | None,
+        Field(
+            description="The resource type to filter by (e.g. service, job, addon, volume): any"
+            " that answers show, exactly as it is written"
+        ),
     ] = None
 
 

@@ -276,15 +276,21 @@ async def test_the_greatest_timestamp_is_an_hour_too(api: Api) -> None:
     assert (answer.status, answer.json()["data"]["timestamp"]) == (200, 99999997200)
 
 
-async def test_a_resource_type_that_is_none_is_a_bad_request(api: Api) -> None:
-    """With those that there are."""
-    words = (
-        "Input should be 'job', 'service', 'addon', 'volume', 'opentofu-job',"
-        " 'llm-model-deployment' or 'external-addon'"
-    )
-    for wrong in ("Job", "jobs", "%27%20OR%201=1--"):
-        answer = await api.get(f"{USAGE}/{SECONDS}?resourceType={wrong}")
-        assert_fault(answer, 400, f"resourceType: {words}", {"resourceType": [words]})
+async def test_every_resource_type_that_is_shown_can_be_asked_for(api: Api, rows: Rows) -> None:
+    """Also one that the original has not, such as a jobs file may give; others cost nothing."""
+    put(rows, 1, job="a")
+    put(rows, 2, job="b", kind="notebook")
+    (team,) = (await usage(api, "?projectId=p1"))["teams"]
+    shown = {each["resourceType"]: each["price"] for each in team["projects"][0]["resourceTypes"]}
+    assert shown == {"job": priced(cpu=1), "notebook": priced(cpu=2)}
+    for kind, price in shown.items():
+        assert (await usage(api, f"?resourceType={kind}"))["price"] == price
+    for kind in ("Job", "jobs", "volume", "%27%20OR%201=1--", "%00"):
+        assert await usage(api, f"?resourceType={kind}") == {"price": ZEROS, "teams": []}, kind
+
+
+async def test_a_filter_that_comes_twice_is_a_bad_request(api: Api) -> None:
+    """Either could be meant."""
     twice = await api.get(f"{USAGE}/{SECONDS}?teamId=a&teamId=b")
     assert_fault(twice, 400, "teamId: is given twice", {"teamId": ["is given twice"]})
 
