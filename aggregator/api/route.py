@@ -68,7 +68,7 @@ class Route:
     problems: tuple[HTTPStatus, ...] = ()
     path_parameters: Mapping[str, str] = field(default_factory=dict[str, str])
     path_types: Mapping[str, Adapter] = field(default_factory=dict[str, Adapter])
-    """What a variable part must be; any text if it is not said."""
+    """What a variable part must be; any text if it is not said. One that is said has no slash."""
     ignores_case: bool = False
     is_documented: bool = True
     timeout_seconds: float = 30.0
@@ -83,15 +83,15 @@ class Route:
         can be.
         """
         if not self.ignores_case:
-            return _VARIABLE.sub(_as_pattern, self.path)
+            return _VARIABLE.sub(self._as_pattern, self.path)
         head, brace, _ = self.path.partition("{")
-        variable = _VARIABLE.sub(_as_pattern, self.path[len(head) :])
+        variable = _VARIABLE.sub(self._as_pattern, self.path[len(head) :])
         fixed = re.escape(head.strip("/"))
         end = "/" if brace else "/?"
         return f"/{{fixed_part:(?i:{fixed}){end}}}{variable}"
 
-
-def _as_pattern(variable: re.Match[str]) -> str:
-    is_last = variable.end() == len(variable.string)
-    allowed = r"[\s\S]+" if is_last else "[^/]+"
-    return f"{{{variable[1]}:{allowed}}}"
+    def _as_pattern(self, variable: re.Match[str]) -> str:
+        is_last = variable.end() == len(variable.string)
+        is_any = is_last and variable[1] not in self.path_types
+        allowed = r"[\s\S]+" if is_any else "[^/]+"
+        return f"{{{variable[1]}:{allowed}}}"

@@ -67,4 +67,4 @@ def reason_of(status: HTTPStatus) -> str:
     return _REASONS.get(status, "InternalError" if is_ours else "BadRequest")
 
 
-COST = Dialect(name="cost", prefixes=("/platform/cost.alauda.io",), render=render, error=STATUS)
+COST = Dialect(name="cost", prefixes=("/platform",), render=render, error=STATUS)

@@ -63,8 +63,8 @@ def render(problem: Problem, _request_id: str) -> web.Response:
 
 LEDGER = Dialect(
     name="ledger",
-    prefixes=("/api/v1/billing",),
+    prefixes=("/api/v1",),
     render=render,
     error=LEDGER_ERROR,
 )
-"""Everything below the original's path."""
+"""Everything below the original's base."""

@@ -37,7 +37,8 @@ def render(problem: Problem, _request_id: str) -> web.Response:
 
 PODS: Final = Dialect(
     name="pods",
-    prefixes=("/v1/billing/pods", "/v1/billing/networkvolumes", "/v1/billing/endpoints"),
+    prefixes=("/v1",),
     render=render,
     error=_PODS_ERROR,
 )
+"""Everything below the original's base that is not the Hourly API's."""

@@ -258,7 +258,7 @@ TIMESTAMP = "must be a Unix timestamp in seconds, like 1770379200"
 
 
 NO_TIMESTAMPS = (
-    "x", "-1", "1e9", "1.", ".5", "0x10", "NaN", "+1", "%201", "1%0A", "1770379200000", "1/2",
+    "x", "-1", "1e9", "1.", ".5", "0x10", "NaN", "+1", "%201", "1%0A", "1770379200000", "1%2F2",
     "%D9%A1%D9%A2", "%00", "2026-02-06T12:00:00Z", "1.0123456789",
 )  # fmt: skip
 
@@ -454,7 +454,14 @@ async def test_a_team_in_the_path_is_the_filter(api: Api, rows: Rows) -> None:
 async def test_what_is_not_there_is_said_in_the_originals_form(pool: Pool, api: Api) -> None:
     """Paths, methods and tokens."""
     there = "there is nothing at this path; /docs lists what there is"
-    for path in (f"{USAGE}/", "/v1/teams/a", "/v1/teams/a/billing/usage/"):
+    for path in (
+        f"{USAGE}/",
+        f"{USAGE}/0/x",
+        f"{USAGE}/x/0",
+        "/v1/teams/a",
+        "/v1/teams/a/billing/usage/",
+        "/v1/teams/a/billing/usage/0/x",
+    ):
         assert_fault(await api.get(path), 404, there, {})
     wrong = await api.ask("POST", USAGE)
     assert_fault(wrong, 405, "this path answers to GET, HEAD only", {})

@@ -293,8 +293,9 @@ async def test_other_errors_are_messages_too(pool: Pool, api: Api) -> None:
         answer = await stranger.get(PODS)
         assert (answer.status, list(answer.json())) == (401, ["message"])
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-    answer = await api.get(f"{PODS}/job-1")
-    assert (answer.status, list(answer.json())) == (404, ["message"])
+    for path in (f"{PODS}/job-1", "/v1/billing/nope", "/v1/billing", "/v1/pods", "/V1/"):
+        answer = await api.get(path)
+        assert (answer.status, list(answer.json())) == (404, ["message"]), path
     answer = await api.ask("PUT", PODS, data=b"x")
     assert (answer.status, list(answer.json())) == (405, ["message"])
     assert answer.headers["Allow"] == "GET,HEAD"
