@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 
 from rich.box import SIMPLE_HEAD
@@ -137,7 +138,7 @@ def json_text(value: Json, *, ascii_only: bool = False, indent: str = "") -> str
 
 
 def csv_text(names: Sequence[str], rows: Iterable[Sequence[Json]]) -> str:
-    """CSV (RFC 4180) with a header; null is an empty cell."""
+    """CSV (RFC 4180) with a header; null is an empty cell, numbers are in plain digits."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(names)
@@ -168,7 +169,8 @@ def _csv_cell(value: Json) -> str:
         case bool():
             return "true" if value else "false"
         case Number() | int():
-            return str(value)
+            text = str(value)
+            return format(Decimal(text), "f") if "e" in text.lower() else text
         case str():
             return guarded(value)
         case _:

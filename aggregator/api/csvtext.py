@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Final
 
 from aiohttp import web
@@ -30,7 +31,7 @@ def title(columns: Sequence[str]) -> Sequence[str]:
 
 
 def cells(shape: object, columns: Sequence[str]) -> Sequence[str]:
-    """A shape's line: null is empty, a number is written as in JSON."""
+    """A shape's line: null is empty, a number is that of JSON in plain decimal digits."""
     return [_cell(getattr(shape, column)) for column in columns]
 
 
@@ -53,7 +54,8 @@ def _cell(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case int() | float():
-            return repr(value)
+            text = repr(value)
+            return format(Decimal(text), "f") if "e" in text else text
         case _:
             return guarded(str(value))
 

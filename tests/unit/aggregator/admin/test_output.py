@@ -90,6 +90,13 @@ def test_csv_has_a_header_and_every_field(capsys: pytest.CaptureFixture[str]) ->
     )
 
 
+def test_a_number_in_csv_has_plain_digits() -> None:
+    """All of them; in JSON it is as it came."""
+    numbers: list[Json] = [Number("1e-05"), Number("-1.5E+3"), Number("0.10"), 7]
+    assert csv_text(["a"] * 4, [numbers]).splitlines()[1] == "0.00001,-1500,0.10,7"
+    assert json_text(numbers) == "[1e-05, -1.5E+3, 0.10, 7]"
+
+
 def test_csv_of_nothing_is_its_header(capsys: pytest.CaptureFixture[str]) -> None:
     """So that a script finds its columns."""
     show([], COLUMNS, Format.CSV)
