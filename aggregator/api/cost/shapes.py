@@ -121,7 +121,8 @@ class CostQuery:
         MethodName | None,
         Field(
             description="Billing method, default is Effective; ProjectQuota is what is reserved "
-            "for projects, used or not: there is none of a namespace or a cluster"
+            "for projects x hours, used or not, also in hours to come, as far as it is known: "
+            "of a whole month from its first day on; there is none of a namespace or a cluster"
         ),
     ] = None
     current_page: Annotated[PageNumber | None, Field(description="Default is 1")] = None

@@ -48,7 +48,10 @@ class ByocPriceShape:
 @wire
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByocUsageShape:
-    """What nodes of the customer's own cost, whatever is filtered: no node is marked as such."""
+    """What nodes of the customer's own cost, whatever is filtered.
+
+    Always zeros: all nodes are the operator's, none can be marked as a customer's.
+    """
 
     price: ByocPriceShape
 

@@ -99,11 +99,18 @@ class UsageQuery:
         CurrencyName | None, Field(description="Everything is in USD; the others give nothing")
     ] = None
     start_date: Annotated[
-        MomentText | None, Field(description="Only lines of this instant or later (ISO 8601)")
+        MomentText | None,
+        Field(
+            description="Only lines of this instant or later (ISO 8601); by default all, from the"
+            " first one on"
+        ),
     ] = None
     end_date: Annotated[
         MomentText | None,
-        Field(description="Only lines of this instant, or of this day, or earlier (ISO 8601)"),
+        Field(
+            description="Only lines of this instant, or of this day, or earlier (ISO 8601); by"
+            " default all that there are by now"
+        ),
     ] = None
     limit: Annotated[
         Limit | None, Field(description=f"Lines per page; default {DEFAULT_LIMIT}")
@@ -126,10 +133,18 @@ class HistoryQuery:
         CurrencyName | None, Field(description="Everything is in USD; the others give nothing")
     ] = None
     start_timestamp: Annotated[
-        MomentText | None, Field(description="Only lines of this instant or later (ISO 8601)")
+        MomentText | None,
+        Field(
+            description="Only lines of this instant or later (ISO 8601); by default all, from the"
+            " first one on"
+        ),
     ] = None
     end_timestamp: Annotated[
-        MomentText | None, Field(description="Only lines before this instant (ISO 8601)")
+        MomentText | None,
+        Field(
+            description="Only lines before this instant (ISO 8601); by default all, also those"
+            " that are added while parts are asked for"
+        ),
     ] = None
     page_size: Annotated[
         PageSize | None, Field(description=f"Lines per part; default {DEFAULT_PAGE_SIZE}")
