@@ -116,13 +116,16 @@ def _boolean(value: object) -> object:
     return found
 
 
-def whole(least: int, most: int) -> Callable[[object], int]:
-    """What takes a whole number of a query, within bounds, and raises ValueError otherwise."""
+def whole(least: int, most: int, *, beyond: str = "") -> Callable[[object], int]:
+    """What takes a whole number of a query, within bounds, and raises ValueError otherwise.
+
+    `beyond` says how what lies beyond them is had.
+    """
 
     def check(value: object) -> int:
         if isinstance(value, str) and _WHOLE.fullmatch(value) and least <= int(value) <= most:
             return int(value)
-        raise ValueError(f"must be a whole number from {least} to {most}")
+        raise ValueError(f"must be a whole number from {least} to {most}{beyond}")
 
     return check
 

@@ -86,7 +86,7 @@ PerPage: TypeAlias = Annotated[
 ]
 PageNumber: TypeAlias = Annotated[
     int,
-    BeforeValidator(whole(1, MAX_PAGE)),
+    BeforeValidator(whole(1, MAX_PAGE, beyond="; a cursor leads further")),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_PAGE}),
 ]
 Place: TypeAlias = Annotated[datetime, BeforeValidator(_place), WithJsonSchema({"type": "string"})]

@@ -414,7 +414,12 @@ PLACE = "is not one that an answer gave: begin without it"
 
 NO_LISTS: Sequence[tuple[str, str, str, Sequence[str]]] = (
     ("", "per_page", COUNT.format(100), ("0", "101", "x", "1.5", "-1")),
-    ("", "page", COUNT.format(200), ("0", "201", "x", "9" * 10, "1&page=1")),
+    (
+        "",
+        "page",
+        COUNT.format(200) + "; a cursor leads further",
+        ("0", "201", "x", "9" * 10, "1&page=1"),
+    ),
     ("", "startTime", STAMP, ("x", "-1", "1.5", "9" * 12, "1e3")),
     ("startTime=0&", "endTime", STAMP, ("x", "-1", "%00")),
     ("", "cursor", PLACE, ("x", "%ED%A0%80", "YmVmb3JlIHg=", "e30=", "a" * 4000)),
