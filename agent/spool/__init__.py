@@ -290,7 +290,7 @@ class Spool:
             holder = self._segments.holder(old)
             content = holder and holder.read(old)
             if content:
-                new, at_ms = old - base, content.stored.at_ms
+                new, at_ms = old - base, content.header.at_ms
                 batch = retell(content.stored.batch, new)
                 frame = encode_frame(stream_id, new, at_ms, batch, content.checkpoint)
                 yield frame, new, at_ms

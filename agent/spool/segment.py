@@ -24,6 +24,7 @@ from agent.spool import disk
 from agent.spool.frame import (
     HEADER_BYTES,
     Damage,
+    FrameHeader,
     batch_of,
     checkpoint_of,
     decode_header,
@@ -40,10 +41,21 @@ _CHECKED = _HEADER.size - 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """A frame as read back."""
+    """A frame as read back, and whole."""
 
-    stored: StoredBatch
-    checkpoint: bytes
+    header: FrameHeader
+    body: bytes
+
+    @property
+    def stored(self) -> StoredBatch:
+        """Its Batch."""
+        batch = batch_of(self.header, self.body)
+        return StoredBatch(sequence=self.header.sequence, at_ms=self.header.at_ms, batch=batch)
+
+    @property
+    def checkpoint(self) -> bytes:
+        """The agent's own state after it; inflated only where it is asked for."""
+        return checkpoint_of(self.header, self.body)
 
 
 class Segment:
@@ -60,6 +72,7 @@ class Segment:
         self._room = room
         self._sequences = array("Q")
         self._offsets = array("Q")
+        self._lengths = array("Q")
 
     @classmethod
     def create(cls, path: Path, stream_id: bytes, first_sequence: int) -> "Segment":
@@ -89,7 +102,8 @@ class Segment:
             if isinstance(piece, Damage):
                 segment.damages.append(piece)
             else:
-                segment._index(piece.header.sequence, piece.offset, piece.header.at_ms)
+                length = piece.header.frame_bytes
+                segment._index(piece.header.sequence, piece.offset, length, piece.header.at_ms)
         return segment
 
     @property
@@ -121,7 +135,7 @@ class Segment:
 
     def add(self, frame: bytes, sequence: int, at_ms: int) -> None:
         """Count a frame that was written."""
-        self._index(sequence, self.end, at_ms)
+        self._index(sequence, self.end, len(frame), at_ms)
         self.end += len(frame)
 
     def fill(self, frames: Iterable[tuple[bytes, int, int]]) -> None:
@@ -162,22 +176,22 @@ class Segment:
         Raises:
             OSError: the disk does not give it.
         """
-        offset = self._offsets[bisect_left(self._sequences, sequence)]
-        header = decode_header(disk.read_at(self._fd, HEADER_BYTES, offset), self._stream_id)
+        place = bisect_left(self._sequences, sequence)
+        frame = disk.read_at(self._fd, self._lengths[place], self._offsets[place])
+        header = decode_header(frame, self._stream_id)
         if header is None:
             return None
-        body = disk.read_at(self._fd, header.body_bytes, offset + HEADER_BYTES)
-        if not is_whole(header, body, self._stream_id):
-            return None
-        batch = batch_of(header, body)
-        stored = StoredBatch(sequence=header.sequence, at_ms=header.at_ms, batch=batch)
-        return Content(stored=stored, checkpoint=checkpoint_of(header, body))
+        body = frame[HEADER_BYTES:]
+        return (
+            Content(header=header, body=body) if is_whole(header, body, self._stream_id) else None
+        )
 
     def drop(self, sequence: int) -> None:
         """Forget a frame that is not whole any more."""
         place = bisect_left(self._sequences, sequence)
         del self._sequences[place]
         del self._offsets[place]
+        del self._lengths[place]
 
     def bytes_of(self, damage: Damage) -> bytes:
         """What lies where no frame is."""
@@ -197,9 +211,10 @@ class Segment:
         with suppress(OSError):
             disk.write_at(self._fd, bytes(length), self.end)
 
-    def _index(self, sequence: int, offset: int, at_ms: int) -> None:
+    def _index(self, sequence: int, offset: int, length: int, at_ms: int) -> None:
         self._sequences.append(sequence)
         self._offsets.append(offset)
+        self._lengths.append(length)
         self.last_at_ms = at_ms
 
 
