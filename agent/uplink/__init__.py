@@ -21,8 +21,9 @@ from agent.model import Device
 from agent.uplink.backoff import Backoff
 from agent.uplink.channel import Conversation
 from agent.uplink.identity import Identity
-from agent.uplink.session import Outcome, Pace, Session, UplinkCounters
+from agent.uplink.session import Session
 from agent.uplink.target import check_target
+from agent.uplink.terms import Outcome, Pace, UplinkCounters
 from agent.uplink.tls import TlsFiles
 from proto.metering.v1 import metering_pb2 as pb
 

@@ -3,97 +3,30 @@
 The caller keeps threads apart and tells the time (monotonic seconds). A session begins
 with a Hello, streams once it is welcomed, and is over with an `Outcome`.
 
-Flow control: at most `window_batches` and about `window_bytes` are under way unacked; a
-backlog of days is read from the spool as the acks come.
+Flow control: no more is under way unacked than the `Window` has room for; a backlog of days
+is read from the spool as the acks come. Of a backlog several batches go in one message, if
+the aggregator takes that; a batch that there is alone goes at once.
 """
 
 import logging
-from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
 from agent.backlog import Backlog, Missing, StoredBatch
 from agent.errors import SpoolError
+from agent.uplink.abridge import Abridged, Abridger, digest_of
 from agent.uplink.identity import Identity, hello_of
-from agent.uplink.wire import (
-    Known,
-    Named,
-    batch_message,
-    digest_of,
-    gap_message,
-    heartbeat_message,
-)
+from agent.uplink.known import NOTHING
+from agent.uplink.terms import Outcome, Pace, UplinkCounters
+from agent.uplink.window import Sent, Window
+from agent.uplink.wire import batch_message, batches_message, gap_message, heartbeat_message
 from proto.metering.v1 import metering_pb2 as pb
 
 Reason = pb.Reject.Reason
+_FRAMING_BYTES = 8  # around each batch, at most
+_MOST_BATCHES = 64  # in one message, whatever the aggregator takes
 _LOGGER = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How fast, how much and how patiently."""
-
-    window_batches: int = 64
-    window_bytes: int = 4 << 20
-    heartbeat_seconds: float = 30
-    answer_seconds: float = 120  # a slow database commits within 30 s
-    base_seconds: float = 0.5
-    cap_seconds: float = 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """Why a session is over.
-
-    `is_stream_lost`: the stream must not be used any more. `is_planned`: we hung up only to
-    connect again at once. `is_refused`: they were there, and do not want us, now or at all.
-    `is_unclear`: one of several messages is not taken; sent one by one,
-    the next time tells which.
-    """
-
-    reason: str
-    is_planned: bool = False
-    is_stream_lost: bool = False
-    is_unclear: bool = False
-    is_refused: bool = False
-    retry_after_seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class UplinkCounters:
-    """What happened since the start, for whoever exposes it."""
-
-    connections: int = 0
-    failures: int = 0
-    batches: int = 0
-    batch_bytes: int = 0
-    gaps: int = 0
-    heartbeats: int = 0
-    acks: int = 0
-    conflicts: int = 0
-    rejects: int = 0
-    lost_streams: int = 0
-    refused: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sent:
-    last: int  # acked with this sequence
-    size: int
-    named: Named
-
-
-@dataclass(slots=True)
-class _Position:
-    """Where the conversation stands."""
-
-    following: int = 0  # the sequence to send next; 0 = not welcomed yet
-    under_way: deque[_Sent] = field(default_factory=deque[_Sent])
-    under_way_bytes: int = 0
-    said_at: float = 0.0  # when we sent something
-    heard_at: float = 0.0  # when we were answered, or had nothing to be answered
-    max_message_bytes: int = 0  # 0 = not known
 
 
 class Session:
@@ -112,14 +45,19 @@ class Session:
         self._backlog = backlog
         self._pace = pace
         self._counters = counters
-        self._known = Known()
-        self._at = _Position(said_at=now, heard_at=now)
+        self._abridger = Abridger()
+        self._window = Window(pace)
+        self._following = 0  # the sequence to send next; 0 = not welcomed yet
+        self._said_at = now  # when we sent something
+        self._heard_at = now  # when we were answered, or had nothing to be answered
+        self._max_message_bytes = 0  # 0 = not known
+        self._max_batches = 1  # in one message
         self.hello = pb.AgentMessage(hello=hello_of(identity, backlog)).SerializeToString()
 
     @property
     def is_welcome(self) -> bool:
         """Whether the aggregator has answered the Hello."""
-        return self._at.following > 0
+        return self._following > 0
 
     def next_message(self, now: float) -> bytes | None:
         """What to send now; None = nothing, look again by `next_look`.
@@ -130,17 +68,17 @@ class Session:
         if self.outcome or not self.is_welcome:
             return None
         message = self._next_of_backlog() if self._has_room() else None
-        if message is None and now - self._at.said_at >= self._pace.heartbeat_seconds:
+        if message is None and now - self._said_at >= self._pace.heartbeat_seconds:
             message = heartbeat_message()
             self._counters.heartbeats += 1
         if message is not None:
-            self._at.said_at = now
+            self._said_at = now
         return message
 
     def next_look(self, now: float) -> float:
         """Seconds until something is to be done even if nothing happens."""
-        heartbeat = self._at.said_at + self._pace.heartbeat_seconds
-        patience = self._at.heard_at + self._pace.answer_seconds
+        heartbeat = self._said_at + self._pace.heartbeat_seconds
+        patience = self._heard_at + self._pace.answer_seconds
         deadlines = [heartbeat] if self.is_welcome else []
         if self._is_waiting():
             deadlines.append(patience)
@@ -149,13 +87,13 @@ class Session:
     def check_patience(self, now: float) -> None:
         """Be over if an answer is due for too long."""
         if not self._is_waiting():
-            self._at.heard_at = now
-        elif now - self._at.heard_at >= self._pace.answer_seconds:
+            self._heard_at = now
+        elif now - self._heard_at >= self._pace.answer_seconds:
             self.end(Outcome(reason=f"no answer for {self._pace.answer_seconds:g} s"))
 
     def receive(self, message: pb.AggregatorMessage, now: float) -> None:
         """Take an answer."""
-        self._at.heard_at = now
+        self._heard_at = now
         match message.WhichOneof("message"):
             case "welcome" if not self.is_welcome:
                 try:
@@ -174,43 +112,80 @@ class Session:
         self.outcome = self.outcome or outcome
 
     def _is_waiting(self) -> bool:
-        return not self.is_welcome or bool(self._at.under_way)
+        return not self.is_welcome or len(self._window) > 0
 
     def _has_room(self) -> bool:
-        at, pace = self._at, self._pace
-        return len(at.under_way) < pace.window_batches and at.under_way_bytes < pace.window_bytes
+        """Whether more may be under way; while nothing is acked, batch after batch defines all."""
+        is_known = bool(self._abridger.known.meters_of)
+        is_repeating = self._window.definitions >= self._pace.first_definitions
+        return self._window.has_room and (is_known or not is_repeating)
 
     def _next_of_backlog(self) -> bytes | None:
-        found = self._backlog.fetch(self._at.following)
+        """What is to be sent next: a gap, or as many batches as there are and go together."""
+        found = self._backlog.fetch(self._following)
         if found is None:
             return None
-        if isinstance(found, StoredBatch) and (built := self._build(found)):
-            self._backlog.mark_sent(found)
-            self._counters.batches += 1
-            (message, named), last = built, found.sequence
-            self._counters.batch_bytes += len(message)
-        else:
-            gap = found if isinstance(found, Missing) else self._gap_for(found)
-            self._counters.gaps += 1
-            message, named, last = gap_message(gap), Named(), gap.last
-        self._at.under_way.append(_Sent(last=last, size=len(message), named=named))
-        self._at.under_way_bytes += len(message)
-        self._at.following = last + 1
-        return message
+        following = self._abridge(found)
+        if following is None:
+            return self._declare(found)
+        parts: list[Abridged] = []
+        while following is not None:
+            parts.append(following)
+            self._count(following)
+            following = self._another(parts)
+        self._backlog.mark_sent(parts[-1].stored)
+        if len(parts) == 1:
+            return batch_message(parts[0].data)
+        return batches_message([part.data for part in parts])
 
-    def _build(self, stored: StoredBatch) -> tuple[bytes, Named] | None:
-        """The message for a stored batch; None = it is none that the aggregator could take."""
-        limit = self._at.max_message_bytes
+    def _another(self, parts: Sequence[Abridged]) -> Abridged | None:
+        """The next batch, if it may go in one message with these."""
+        size = sum(len(part.data) for part in parts)
+        is_full = len(parts) >= self._max_batches or size >= self._pace.message_bytes
+        if is_full or not self._has_room():
+            return None
+        found = self._backlog.fetch(self._following)
+        part = self._abridge(found) if found else None
+        if part is None or self._is_too_large(size + len(part.data), len(parts) + 1):
+            return None
+        return part
+
+    def _count(self, part: Abridged) -> None:
+        """A batch is sent now."""
+        sequence, size = part.stored.sequence, len(part.data)
+        self._window.add(Sent(last=sequence, size=size, named=part.named))
+        self._following = sequence + 1
+        self._counters.batches += 1
+        self._counters.batch_bytes += size
+
+    def _is_too_large(self, size: int, count: int = 1) -> bool:
+        limit = self._max_message_bytes
+        return 0 < limit < size + _FRAMING_BYTES * count
+
+    def _abridge(self, found: StoredBatch | Missing) -> Abridged | None:
+        """What to send of a stored batch; None = it is none that the aggregator could take."""
+        if isinstance(found, Missing):
+            return None
         try:
-            message, named = batch_message(stored, self._known)
+            part = self._abridger.abridge(found)
         except DecodeError:
-            self._refuse(stored.sequence, "the stored batch cannot be parsed")
+            self._refuse(found.sequence, "the stored batch cannot be parsed")
             return None
-        if limit and len(message) > limit:
-            reason = f"a batch of {len(message)} bytes; the aggregator takes {limit}"
-            self._refuse(stored.sequence, reason)
+        if self._is_too_large(len(part.data)):
+            limit = self._max_message_bytes
+            reason = f"a batch of {len(part.data)} bytes; the aggregator takes {limit}"
+            self._refuse(found.sequence, reason)
             return None
-        return message, named
+        return part
+
+    def _declare(self, found: StoredBatch | Missing) -> bytes:
+        """Say that what was found cannot be sent."""
+        gap = found if isinstance(found, Missing) else self._gap_for(found)
+        message = gap_message(gap)
+        self._window.add(Sent(last=gap.last, size=len(message), named=NOTHING))
+        self._following = gap.last + 1
+        self._counters.gaps += 1
+        return message
 
     def _gap_for(self, stored: StoredBatch) -> Missing:
         found = self._backlog.fetch(stored.sequence)
@@ -220,8 +195,7 @@ class Session:
 
     def blame(self, reason: str, sequence: int = 0) -> None:
         """Be over because a message will never be taken: `sequence`, or the one under way."""
-        if not sequence and len(self._at.under_way) == 1:
-            sequence = self._at.under_way[0].last
+        sequence = sequence or self._window.sole
         if sequence:
             self._refuse(sequence, reason)
         self.end(Outcome(reason=reason, is_unclear=not sequence))
@@ -249,10 +223,11 @@ class Session:
                 Outcome(reason=f"{reason}: it is a copy or was rolled back", is_stream_lost=True)
             )
             return
-        self._at.max_message_bytes = welcome.max_message_bytes
+        self._max_message_bytes = welcome.max_message_bytes
+        self._max_batches = max(1, min(welcome.max_batches, _MOST_BATCHES))
         self._backlog.rewind(through, welcome.incarnation)
         self._backlog.ack(through)
-        self._at.following = through + 1
+        self._following = through + 1
 
     def _is_own(self, sequence: int, digest: bytes) -> bool:
         """Whether a durable batch is the one of this spool, as far as it still has it."""
@@ -261,13 +236,10 @@ class Session:
 
     def _ack(self, through: int) -> None:
         self._counters.acks += 1
-        at = self._at
-        while at.under_way and at.under_way[0].last <= through:
-            sent = at.under_way.popleft()
-            at.under_way_bytes -= sent.size
-            self._known.learn(sent.named)
+        for named in self._window.arrived(through):
+            self._abridger.known.learn(named)
         self._backlog.ack(through)
-        at.following = max(at.following, through + 1)
+        self._following = max(self._following, through + 1)
 
     def _reject(self, reject: pb.Reject) -> None:
         self._counters.rejects += 1
@@ -276,7 +248,7 @@ class Session:
             case Reason.REASON_EXPECTED_SEQUENCE if self.is_welcome:
                 self._go_back(reject.expected)
             case Reason.REASON_NEED_DEFINITIONS if self.is_welcome:
-                self._known.forget()
+                self._abridger.known.forget()
                 self._go_back(reject.sequence)
             case Reason.REASON_CONFLICT if self.is_welcome:
                 self._counters.conflicts += 1
@@ -294,10 +266,8 @@ class Session:
 
     def _go_back(self, sequence: int) -> None:
         """Send again from `sequence`; what was under way from there is not taken."""
-        at = self._at
-        while at.under_way and at.under_way[-1].last >= sequence:
-            at.under_way_bytes -= at.under_way.pop().size
-        at.following = sequence
+        self._window.give_up(sequence)
+        self._following = sequence
         if not 0 < sequence <= self._backlog.last_sequence + 1:
             self.end(Outcome(reason=f"the aggregator expects sequence {sequence}"))
 

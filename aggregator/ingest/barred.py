@@ -32,7 +32,7 @@ def without_barred(item: BatchItem, runs: Mapping[int, KnownRun]) -> BatchItem:
     if not is_barred and not ends:
         return item
     good, aside = part(columns, floors) if columns is not None and is_barred else (columns, None)
-    batch = pb.AgentMessage.FromString(item.message).batch
+    batch = pb.Batch.FromString(item.raw)
     return replace(
         item,
         decoded=replace(

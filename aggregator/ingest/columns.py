@@ -4,7 +4,7 @@ Everything is int64. Nothing is multiplied or divided before it is known to be i
 instants fit in 53 bits, lengths in 32.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -45,8 +45,18 @@ class Columns:
         """Where each window ends, exclusive."""
         return self.started_at_ms + self.length_ms
 
+    def part(self, lengths: Sequence[int]) -> Iterator["Columns"]:
+        """Give so many records each, in order; the parts share `numbers`."""
+        start = 0
+        for length in lengths:
+            yield self._rows(slice(start, start + length))
+            start += length
+
     def only(self, wanted: Flags) -> "Columns":
         """Keep the records that are flagged."""
+        return self._rows(wanted)
+
+    def _rows(self, wanted: Flags | slice) -> "Columns":
         return Columns(
             numbers=self.numbers,
             meter=self.meter[wanted],
@@ -73,20 +83,35 @@ def has_equal_lengths(records: pb.Records) -> bool:
     return len(lengths) == 1
 
 
-def columns_of(records: pb.Records) -> Columns:
-    """Lay out columns of equal length; a base out of all reason puts them before any time."""
-    base_ms = records.base_ms if abs(records.base_ms) < _FAR_MS else -_FAR_MS
-    numbers, meter = _number(np.array(records.meter, dtype=np.uint64))
+def columns_of(*tables: pb.Records) -> Columns:
+    """Lay out columns of equal length, one table after another.
+
+    A base out of all reason puts its records before any time.
+    """
+    numbers, meter = _number([table.meter for table in tables])
     return Columns(
         numbers=numbers,
         meter=meter,
-        started_at_ms=np.array(records.start_ms, dtype=np.int64) + base_ms,
-        length_ms=np.array(records.length_ms, dtype=np.int64),
-        allocated=np.array(records.allocated, dtype=np.int64),
-        used=np.array(records.used, dtype=np.int64),
-        effective=np.array(records.effective, dtype=np.int64),
-        observed_ms=np.array(records.observed_ms, dtype=np.int64),
+        started_at_ms=_joined([table.start_ms for table in tables]) + _bases(tables),
+        length_ms=_joined([table.length_ms for table in tables]),
+        allocated=_joined([table.allocated for table in tables]),
+        used=_joined([table.used for table in tables]),
+        effective=_joined([table.effective for table in tables]),
+        observed_ms=_joined([table.observed_ms for table in tables]),
     )
+
+
+def _joined(columns: Sequence[Sequence[int]]) -> Int64s:
+    if len(columns) == 1:
+        return np.array(columns[0], dtype=np.int64)
+    return np.concatenate([np.array(column, dtype=np.int64) for column in columns])
+
+
+def _bases(tables: Sequence[pb.Records]) -> int | Int64s:
+    bases = [table.base_ms if abs(table.base_ms) < _FAR_MS else -_FAR_MS for table in tables]
+    if len(bases) == 1:
+        return bases[0]
+    return np.repeat(np.array(bases, dtype=np.int64), [len(table.meter) for table in tables])
 
 
 def records_of(columns: Columns) -> pb.Records:
@@ -105,8 +130,9 @@ def records_of(columns: Columns) -> pb.Records:
     )
 
 
-def _number(column: NDArray[np.uint64]) -> tuple[list[int], NDArray[np.intp]]:
+def _number(columns: Sequence[Sequence[int]]) -> tuple[list[int], NDArray[np.intp]]:
     """Give each number once and each record's place; most batches are in order already."""
+    column = np.concatenate([np.array(each, dtype=np.uint64) for each in columns])
     if (column[1:] > column[:-1]).all():
         return column.tolist(), np.arange(len(column))
     numbers, meter = np.unique(column, return_inverse=True)

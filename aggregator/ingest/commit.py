@@ -60,9 +60,10 @@ class Committer:
         self._wake = asyncio.Event()
         self._is_stopping = False
 
-    def put(self, item: Item, size_bytes: int) -> None:
-        """Queue an item of that many bytes of room."""
-        self._queue.append((item, size_bytes))
+    def put(self, items: Sequence[Item], size_bytes: int) -> None:
+        """Queue items that came together, of that many bytes of room; one at least."""
+        self._queue += [(item, 0) for item in items[:-1]]
+        self._queue.append((items[-1], size_bytes))
         self._metrics.queued_bytes.set(self.room.taken_bytes)
         self._wake.set()
 
@@ -142,7 +143,7 @@ class Committer:
             return
         (item,) = group
         if isinstance(item, BatchItem) and not _is_refused(item):
-            batch = pb.AgentMessage.FromString(item.message).batch
+            batch = pb.Batch.FromString(item.raw)
             _LOGGER.error("a batch is set aside", extra={**_told(group), "reason": fault.value})
             whole = refuse_whole(batch, fault)
             await self._commit([replace(item, decoded=whole)])

@@ -41,7 +41,7 @@ from aggregator.ingest.quarantine import (
 from aggregator.model import MeterId
 from proto.metering.v1 import metering_pb2 as pb
 
-_DIGEST_BYTES: Final = 32
+DIGEST_BYTES: Final = 32
 _DEFINED_HERE: Final = 0
 _UNKNOWN: Final = -(1 << 63)
 """No meter's number: jobs' are above zero, accounts' below."""
@@ -139,7 +139,7 @@ def refuse_whole(batch: pb.Batch, reason: Fault) -> Decoded:
 
 def digest_of(batch: pb.Batch) -> bytes:
     """Tell one content from another: the node's digest, or ours where it gave none of use."""
-    if len(batch.digest) == _DIGEST_BYTES:
+    if len(batch.digest) == DIGEST_BYTES:
         return batch.digest
     return hashlib.sha256(batch.SerializeToString(deterministic=True)).digest()
 
@@ -151,7 +151,7 @@ def _is_anothers(batch: pb.Batch, columns: Columns, known: Known) -> bool:
 
 
 def _fault_of_whole(batch: pb.Batch) -> Fault | None:
-    if len(batch.digest) != _DIGEST_BYTES:
+    if len(batch.digest) != DIGEST_BYTES:
         return Fault.BAD_DIGEST
     return None if has_equal_lengths(batch.records) else Fault.UNEQUAL_COLUMNS
 

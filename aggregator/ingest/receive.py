@@ -1,4 +1,4 @@
-"""Takes one message of a welcomed connection: checks its place, decodes it, queues it.
+"""Takes one message of a welcomed connection: checks what is in it, decodes it, queues it.
 
 What is not the next sequence is not queued: what came before goes to be compared with
 what is durable, what skips is refused. After a refusal everything is ignored until the
@@ -6,12 +6,15 @@ agent sends what it was told to.
 """
 
 import re
-from typing import Final, assert_never
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Final, TypeAlias, assert_never
 
 from google.protobuf.message import DecodeError
 
 from aggregator.clock import Clock, to_ms
 from aggregator.ingest.answer import refuse
+from aggregator.ingest.bulk import decode_plain, is_plain
 from aggregator.ingest.commit import Committer
 from aggregator.ingest.decode import Decoded, NeedDefinitionsError, decode, refuse_whole
 from aggregator.ingest.definition import Fault, TimeBounds
@@ -21,12 +24,18 @@ from aggregator.metrics import Metrics
 from aggregator.settings import IngestSettings
 from proto.metering.v1 import metering_pb2 as pb
 
+MAX_BATCHES: Final = 64
+"""In one message."""
+
 _ITEM_BYTES: Final = 1_024
 """What an item costs beside its message."""
 _MAX_SEQUENCE: Final = (1 << 63) - 1
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MAX_REASON: Final = 1_024
 _DAY_MS: Final = 86_400_000
+
+_Received: TypeAlias = tuple[pb.Batch, bytes]
+"""A Batch, and its bytes."""
 
 
 class Receiver:
@@ -48,11 +57,13 @@ class Receiver:
         if not await room.enter(size_bytes, timeout_seconds=self._settings.busy_after_seconds):
             self._send_away(session)
             return
-        item = self._item(session, raw)
-        if item is None:
+        items = self._items(session, raw)
+        if not items:
             room.leave(size_bytes)
-        else:
-            self._committer.put(item, size_bytes)
+            return
+        more_bytes = (len(items) - 1) * _ITEM_BYTES
+        room.add(more_bytes)
+        self._committer.put(items, size_bytes + more_bytes)
 
     def _send_away(self, session: Session) -> None:
         session.is_rewinding = True
@@ -65,25 +76,68 @@ class Receiver:
             detail="the database is slower than what arrives",
         )
 
-    def _item(self, session: Session, raw: bytes) -> Item | None:
-        """Give what is to be queued; None where there is nothing, or it was refused."""
+    def _items(self, session: Session, raw: bytes) -> Sequence[Item]:
+        """Give what is to be queued; empty where there is nothing, or it was refused."""
         try:
             message = pb.AgentMessage.FromString(raw)
         except DecodeError:
             self._invalid(session, "the message cannot be parsed")
-            return None
+            return []
         match message.WhichOneof("message"):
             case "batch":
-                return self._batch_item(session, message.batch, raw)
+                batch = message.batch
+                return self._batch_items(session, [(batch, batch.SerializeToString())])
+            case "batches":
+                return self._packed_items(session, message.batches.batches)
             case "gap":
-                return self._gap_item(session, message.gap)
+                item = self._gap_item(session, message.gap)
+                return [item] if item else []
             case "heartbeat":
-                return PulseItem(session=session)
+                return [PulseItem(session=session)]
             case "hello" | None:
                 self._invalid(session, "a Batch, a Gap or a Heartbeat was expected")
-                return None
+                return []
             case unreachable:
                 assert_never(unreachable)
+
+    def _packed_items(self, session: Session, raws: Sequence[bytes]) -> Sequence[Item]:
+        if not 0 < len(raws) <= MAX_BATCHES:
+            self._invalid(session, f"1 to {MAX_BATCHES} batches in one message, not {len(raws)}")
+            return []
+        try:
+            batches = [(pb.Batch.FromString(raw), raw) for raw in raws]
+        except DecodeError:
+            self._invalid(session, "a batch cannot be parsed")
+            return []
+        return self._batch_items(session, batches)
+
+    def _batch_items(self, session: Session, batches: Sequence[_Received]) -> Sequence[Item]:
+        """Take batches, what is plain together, each as if it had come by itself."""
+        items: list[Item] = []
+        for may_be_plain, group in groupby(batches, lambda received: is_plain(received[0])):
+            received = list(group)
+            together = self._plain_items(session, received) if may_be_plain else None
+            items += self._items_apart(session, received) if together is None else together
+        return items
+
+    def _plain_items(self, session: Session, batches: Sequence[_Received]) -> Sequence[Item] | None:
+        """Take plain batches; None, and nothing taken, where one of them must be looked at."""
+        following = [*range(session.expected, session.expected + len(batches))]
+        if [batch.sequence for batch, _ in batches] != following or following[-1] > _MAX_SEQUENCE:
+            return None
+        decoded = decode_plain(
+            [batch for batch, _ in batches], known=session.known, bounds=self._bounds()
+        )
+        if decoded is None:
+            return None
+        pairs = zip(decoded, batches, strict=True)
+        return [self._next_item(session, each, raw) for each, (_, raw) in pairs]
+
+    def _items_apart(self, session: Session, batches: Sequence[_Received]) -> Iterator[Item]:
+        for batch, raw in batches:
+            item = None if session.outbox.is_closed else self._batch_item(session, batch, raw)
+            if item:
+                yield item
 
     def _batch_item(self, session: Session, batch: pb.Batch, raw: bytes) -> Item | None:
         if not 0 < batch.sequence <= _MAX_SEQUENCE:
@@ -95,11 +149,12 @@ class Receiver:
             self._skipped(session, batch.sequence)
             return None
         decoded = self._decode(session, batch)
-        if decoded is None:
-            return None
+        return None if decoded is None else self._next_item(session, decoded, raw)
+
+    def _next_item(self, session: Session, decoded: Decoded, raw: bytes) -> Item:
         session.expected += 1
         session.is_rewinding = False
-        return BatchItem(session=session, decoded=decoded, message=raw, seizures=session.seizures)
+        return BatchItem(session=session, decoded=decoded, raw=raw, seizures=session.seizures)
 
     def _decode(self, session: Session, batch: pb.Batch) -> Decoded | None:
         try:

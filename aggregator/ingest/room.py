@@ -40,6 +40,10 @@ class Room:
             raise
         return True
 
+    def add(self, size_bytes: int) -> None:
+        """What is inside turns out to be larger: it does not wait, others do."""
+        self._taken += size_bytes
+
     def leave(self, size_bytes: int) -> None:
         """Make room and let in who waits, in order."""
         self._taken -= size_bytes

@@ -24,7 +24,7 @@ from aggregator.ingest.hello import (
     Registrar,
     Welcome,
 )
-from aggregator.ingest.receive import Receiver
+from aggregator.ingest.receive import MAX_BATCHES, Receiver
 from aggregator.ingest.session import Session
 from aggregator.ingest.spools import tell_of_spool
 from aggregator.metrics import Metrics
@@ -177,6 +177,7 @@ class MeteringServicer:
                     incarnation=welcome.incarnation,
                     max_message_bytes=self._max_message_bytes,
                     acked_digest=welcome.acked_digest,
+                    max_batches=MAX_BATCHES,
                 )
             ),
         )

@@ -21,8 +21,8 @@ class BatchItem:
 
     session: Session
     decoded: Decoded
-    message: bytes
-    """As it came, should the database refuse it."""
+    raw: bytes
+    """The Batch as it came, should the database refuse it."""
     seizures: int = 0
     """Those that its session knew of when it was decoded."""
 

@@ -18,7 +18,7 @@ from types import FrameType
 from agent.spool import Spool
 from agent.uplink import Uplink
 from agent.uplink.identity import Identity
-from agent.uplink.session import Pace
+from agent.uplink.terms import Pace
 from tests.faults.content import Recipe
 
 _KEEP_MS = 86_400_000

@@ -96,6 +96,9 @@ class Traffic:
                     self._node_of[one.stream_id] = one.node
                 case "batch":
                     self._sent_batch(one, message.batch.sequence)
+                case "batches":
+                    for batch in message.batches.batches:
+                        self._sent_batch(one, pb.Batch.FromString(batch).sequence)
                 case "gap":
                     self.totals.gaps += 1
                 case _:

@@ -8,16 +8,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AgentMessage(_message.Message):
-    __slots__ = ("hello", "batch", "gap", "heartbeat")
+    __slots__ = ("hello", "batch", "gap", "heartbeat", "batches")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     GAP_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     batch: Batch
     gap: Gap
     heartbeat: Heartbeat
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+    batches: Batches
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., batches: _Optional[_Union[Batches, _Mapping]] = ...) -> None: ...
 
 class AggregatorMessage(_message.Message):
     __slots__ = ("welcome", "ack", "reject")
@@ -78,18 +80,20 @@ class Device(_message.Message):
     def __init__(self, type: _Optional[str] = ..., id: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("epoch", "acked_through", "incarnation", "max_message_bytes", "acked_digest")
+    __slots__ = ("epoch", "acked_through", "incarnation", "max_message_bytes", "acked_digest", "max_batches")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ACKED_THROUGH_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ACKED_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    MAX_BATCHES_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     acked_through: int
     incarnation: str
     max_message_bytes: int
     acked_digest: bytes
-    def __init__(self, epoch: _Optional[int] = ..., acked_through: _Optional[int] = ..., incarnation: _Optional[str] = ..., max_message_bytes: _Optional[int] = ..., acked_digest: _Optional[bytes] = ...) -> None: ...
+    max_batches: int
+    def __init__(self, epoch: _Optional[int] = ..., acked_through: _Optional[int] = ..., incarnation: _Optional[str] = ..., max_message_bytes: _Optional[int] = ..., acked_digest: _Optional[bytes] = ..., max_batches: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ()
@@ -110,6 +114,12 @@ class Batch(_message.Message):
     records: Records
     run_ends: _containers.RepeatedCompositeFieldContainer[RunEnd]
     def __init__(self, sequence: _Optional[int] = ..., digest: _Optional[bytes] = ..., runs: _Optional[_Iterable[_Union[Run, _Mapping]]] = ..., meters: _Optional[_Iterable[_Union[Meter, _Mapping]]] = ..., records: _Optional[_Union[Records, _Mapping]] = ..., run_ends: _Optional[_Iterable[_Union[RunEnd, _Mapping]]] = ...) -> None: ...
+
+class Batches(_message.Message):
+    __slots__ = ("batches",)
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
+    batches: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, batches: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Run(_message.Message):
     __slots__ = ("number", "key", "provider", "job_id", "job_name", "user_id", "username", "vc", "project", "namespace", "kind", "started_at_ms")

@@ -33,7 +33,8 @@ from agent.backlog import Missing, StoredBatch
 from agent.uplink.backoff import Backoff
 from agent.uplink.channel import METHOD, OPTIONS
 from agent.uplink.identity import Identity
-from agent.uplink.session import Outcome, Pace, Session, UplinkCounters
+from agent.uplink.session import Session
+from agent.uplink.terms import Outcome, Pace, UplinkCounters
 from proto.metering.v1 import metering_pb2 as pb
 from tests.faults.scale.frames import frame
 

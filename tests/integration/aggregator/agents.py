@@ -217,6 +217,11 @@ class Client:
                 wrapped = pb.AgentMessage(heartbeat=message)
         await self.say_raw(wrapped.SerializeToString())
 
+    async def say_together(self, *batches: pb.Batch) -> None:
+        """Send batches in one message."""
+        packed = pb.Batches(batches=[each.SerializeToString() for each in batches])
+        await self.say_raw(pb.AgentMessage(batches=packed).SerializeToString())
+
     async def receive(self) -> pb.AggregatorMessage | None:
         """Wait for one message; None at the end of the call."""
         async with asyncio.timeout(30):

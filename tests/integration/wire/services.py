@@ -13,7 +13,7 @@ from pathlib import Path
 from agent.spool import Spool
 from agent.uplink import Uplink
 from agent.uplink.explain import Explainer
-from agent.uplink.session import Pace
+from agent.uplink.terms import Pace
 from agent.uplink.tls import TlsFiles
 from tests.integration.wire.authority import Client
 from tests.unit.agent.spools import NOW_MS, opened

@@ -24,7 +24,7 @@ from agent.daemon import Daemon
 from agent.daemon.schedule import Look
 from agent.notify import Notifier, Watcher
 from agent.uplink import Uplink
-from agent.uplink.session import Pace
+from agent.uplink.terms import Pace
 from aggregator.clock import to_ms, utc_now
 from aggregator.ingest.server import IngestServer
 from aggregator.metrics import Metrics

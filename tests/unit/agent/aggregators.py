@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import grpc
 
@@ -27,6 +28,8 @@ class Aggregator:
     heartbeats: int = 0
     never_taken: set[int] = field(default_factory=set[int])  # nor can it say which it was
     max_message_bytes: int = 0
+    max_batches: int = 0  # in one message; 0 = older than that
+    largest: int = 0  # the most batches that came in one message
     receive_bytes: int = 4 << 20  # what gRPC itself lets in
     is_silent: bool = False  # take everything, answer nothing
     hang_up_after: int | None = None  # messages; then end the call without an ack
@@ -54,6 +57,7 @@ class Aggregator:
                     acked_through=self.acked_through,
                     incarnation=self.incarnation,
                     max_message_bytes=self.max_message_bytes,
+                    max_batches=self.max_batches,
                 )
             )
         for message in requests:
@@ -62,7 +66,9 @@ class Aggregator:
                 if self.hang_up_after < 0:
                     self.hang_up_after = None
                     return
-            if message.batch.sequence in self.never_taken:
+            batches = batches_of(message)
+            self.largest = max(self.largest, len(batches))
+            if self.never_taken.intersection(batch.sequence for batch in batches):
                 reason = pb.Reject.REASON_INVALID
                 yield pb.AggregatorMessage(reject=pb.Reject(reason=reason, detail="no"))
                 return
@@ -77,13 +83,13 @@ class Aggregator:
         if message.HasField("gap"):
             self.acked_through = max(self.acked_through, message.gap.last)
             self._note(lambda: self.gaps.append(message.gap))
-        elif message.batch.sequence > self.acked_through + 1:
-            reason = pb.Reject.REASON_EXPECTED_SEQUENCE
-            reject = pb.Reject(reason=reason, expected=self.acked_through + 1)
-            return pb.AggregatorMessage(reject=reject)
-        else:
-            self.acked_through = max(self.acked_through, message.batch.sequence)
-            self._note(lambda: self.batches.append(message.batch))
+        for batch in batches_of(message):
+            if batch.sequence > self.acked_through + 1:
+                reason = pb.Reject.REASON_EXPECTED_SEQUENCE
+                reject = pb.Reject(reason=reason, expected=self.acked_through + 1)
+                return pb.AggregatorMessage(reject=reject)
+            self.acked_through = max(self.acked_through, batch.sequence)
+            self._note(partial(self.batches.append, batch))
         return pb.AggregatorMessage(ack=pb.Ack(acked_through=self.acked_through))
 
     def _count_heartbeat(self) -> None:
@@ -93,6 +99,13 @@ class Aggregator:
         with self.changed:
             change()
             self.changed.notify_all()
+
+
+def batches_of(message: pb.AgentMessage) -> list[pb.Batch]:
+    """The batches of a message, whichever way they came; [] = it is something else."""
+    if message.HasField("batch"):
+        return [message.batch]
+    return [pb.Batch.FromString(each) for each in message.batches.batches]
 
 
 @contextmanager

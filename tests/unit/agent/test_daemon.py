@@ -34,7 +34,7 @@ from agent.sections.metrics import MetricsSettings
 from agent.settings import AgentSettings, build_settings
 from agent.spool import Spool, recover
 from agent.uplink import Uplink
-from agent.uplink.session import Pace
+from agent.uplink.terms import Pace
 from proto.metering.v1 import metering_pb2 as pb
 from tests.unit.agent.aggregators import Aggregator, serving
 from tests.unit.agent.fakes import FakeLink, FakeProvider, FakeSampler, FakeTime

@@ -12,7 +12,7 @@ from agent.backlog import StoredBatch
 from agent.errors import SpoolError, UplinkError
 from agent.spool import Spool
 from agent.uplink import Uplink
-from agent.uplink.session import Pace
+from agent.uplink.terms import Pace
 from proto.metering.v1 import metering_pb2 as pb
 from tests.unit.agent.aggregators import Aggregator, serving
 from tests.unit.agent.spools import NOW_MS, flip, opened, places
@@ -46,9 +46,10 @@ def connected(spool: Spool, port: int, pace: Pace = FAST) -> Generator[Uplink]:
         uplink.stop()
 
 
-def test_the_backlog_is_sent_in_order_and_acked(tmp_path: Path) -> None:
-    """Everything arrives once; the spool knows it."""
-    with opened(tmp_path) as spool, serving(Aggregator()) as there:
+@pytest.mark.parametrize("max_batches", [0, 16])
+def test_the_backlog_is_sent_in_order_and_acked(tmp_path: Path, max_batches: int) -> None:
+    """Everything arrives once, at an older aggregator too; the spool knows it."""
+    with opened(tmp_path) as spool, serving(Aggregator(max_batches=max_batches)) as there:
         append(spool, 300)
         with connected(spool, there.port) as uplink:
             there.until(lambda: len(there.batches) == 300)
@@ -57,6 +58,7 @@ def test_the_backlog_is_sent_in_order_and_acked(tmp_path: Path) -> None:
         assert spool.acked_through == 300
         assert uplink.counters.connections == 1
         assert there.hellos[0].last_sequence == 300
+        assert there.largest == max(1, max_batches)
 
 
 def test_what_comes_later_is_sent_when_the_uplink_is_woken(tmp_path: Path) -> None:
@@ -120,11 +122,13 @@ def test_a_gap_is_declared_in_its_place(tmp_path: Path) -> None:
         assert [(gap.first, gap.last) for gap in there.gaps] == [(2, 2)]
 
 
+@pytest.mark.parametrize("max_batches", [0, 16])
 def test_a_frame_that_is_never_taken_blocks_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, max_batches: int
 ) -> None:
     """Found among many under way, kept aside, declared and logged once; the others arrive."""
-    with opened(tmp_path) as spool, serving(Aggregator(never_taken={7})) as there:
+    there = Aggregator(never_taken={7}, max_batches=max_batches)
+    with opened(tmp_path) as spool, serving(there):
         append(spool, 12)
         with connected(spool, there.port) as uplink:
             there.until(lambda: there.acked_through == 12)
@@ -141,7 +145,8 @@ def test_a_frame_that_is_never_taken_blocks_nothing(
 @pytest.mark.parametrize("is_told", [True, False])
 def test_a_frame_larger_than_what_is_taken_blocks_nothing(tmp_path: Path, *, is_told: bool) -> None:
     """Whether the aggregator has said what it takes, or gRPC refuses it unseen."""
-    there = Aggregator(receive_bytes=1_000, max_message_bytes=1_000 if is_told else 0)
+    limit = 1_000 if is_told else 0
+    there = Aggregator(receive_bytes=1_000, max_message_bytes=limit, max_batches=16)
     with opened(tmp_path) as spool, serving(there):
         append(spool, 3)
         spool.append(batch(4, ends=range(1, 500)), b"state", NOW_MS)

@@ -13,9 +13,11 @@ from agent.backlog import Missing, StoredBatch
 from agent.errors import UplinkError
 from agent.uplink.backoff import Backoff
 from agent.uplink.identity import Identity, read_machine_id
-from agent.uplink.session import Pace, Session, UplinkCounters
+from agent.uplink.session import Session
 from agent.uplink.target import check_target
+from agent.uplink.terms import Pace, UplinkCounters
 from proto.metering.v1 import metering_pb2 as pb
+from tests.unit.agent.aggregators import batches_of
 
 IDENTITY = Identity(
     node="n1",
@@ -104,9 +106,16 @@ class Talk:
         """Let the aggregator say something."""
         self.session.receive(message, self.now)
 
-    def welcome(self, acked_through: int = 0, digest: bytes = b"") -> "Talk":
-        """Let the aggregator answer the Hello."""
-        welcome = pb.Welcome(acked_through=acked_through, incarnation="db/1", acked_digest=digest)
+    def welcome(
+        self, acked_through: int = 0, digest: bytes = b"", *, max_batches: int = 0
+    ) -> "Talk":
+        """Let the aggregator answer the Hello; an older one takes each batch by itself."""
+        welcome = pb.Welcome(
+            acked_through=acked_through,
+            incarnation="db/1",
+            acked_digest=digest,
+            max_batches=max_batches,
+        )
         self.hears(pb.AggregatorMessage(welcome=welcome))
         return self
 
@@ -275,7 +284,7 @@ def test_the_definitions_of_ended_runs_are_forgotten() -> None:
     talk.ack(1)
     assert [len(said.meters) for said in talk.batches()] == [0, 2]
     talk.ack(3)
-    assert talk.session._known.meters_of == {2: {21, 22}}
+    assert talk.session._abridger.known.meters_of == {2: {21, 22}}
 
 
 def test_no_more_is_under_way_than_the_window_holds() -> None:
@@ -516,26 +525,29 @@ def test_any_other_reject_ends_the_conversation(reason: pb.Reject.Reason) -> Non
 
 @given(
     st.integers(1, 30),
+    st.integers(0, 3),
     st.lists(st.tuples(st.sampled_from(["say", "ack", "skip", "forget"]), st.integers(0, 30))),
 )
 def test_whatever_is_rejected_everything_arrives_in_order(
-    count: int, moves: list[tuple[str, int]]
+    count: int, max_batches: int, moves: list[tuple[str, int]]
 ) -> None:
     """An aggregator that takes only the next sequence ends with all, each once."""
-    talk = Talk(of(count)).welcome()
+    talk = Talk(of(count), Pace(window_batches=5)).welcome(max_batches=max_batches)
     taken = 0
     defined = False
     for move, number in [*moves, *[("say", 0), ("ack", 30)] * (3 * count)]:
         if move == "say" and (message := talk.says()):
-            if message.batch.sequence == taken + 1:
-                defined = defined or bool(message.batch.meters)
-                assert defined
-                taken += 1
+            for said in batches_of(message):
+                if said.sequence == taken + 1:
+                    defined = defined or bool(said.meters)
+                    assert defined
+                    assert said.digest == hashlib.sha256(batch(said.sequence)).digest()
+                    taken += 1
         elif move == "ack":
             talk.ack(min(taken, number))
         elif move == "skip":
             talk.reject(pb.Reject(reason=R.REASON_EXPECTED_SEQUENCE, expected=taken + 1))
-        elif move == "forget" and taken < count and talk.session._at.following > taken + 1:
+        elif move == "forget" and taken < count and talk.session._following > taken + 1:
             defined = False
             talk.reject(pb.Reject(reason=R.REASON_NEED_DEFINITIONS, sequence=taken + 1))
     assert talk.session.outcome is None

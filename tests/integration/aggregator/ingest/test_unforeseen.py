@@ -44,11 +44,10 @@ def item_of(session: Session, spool: Spool, ends: Mapping[int, int] | None = Non
     batch = spool.batch(records_of(use))
     bounds = TimeBounds(oldest_ms=0, newest_ms=to_ms(utc_now()))
     decoded = decode(batch, cluster="c1", known=session.known, bounds=bounds, is_whole=True)
-    message = pb.AgentMessage(batch=batch).SerializeToString()
     return BatchItem(
         session=session,
         decoded=replace(decoded, run_ends=ends) if ends else decoded,
-        message=message,
+        raw=batch.SerializeToString(),
     )
 
 
@@ -57,7 +56,7 @@ async def commit(pool: Pool, metrics: Metrics, *items: BatchItem | PulseItem) ->
     committer = Committer(pool, IngestSettings(linger_seconds=0), metrics, utc_now)
     for item in items:
         await committer.room.enter(1, timeout_seconds=1)
-        committer.put(item, 1)
+        committer.put([item], 1)
     committer.stop()
     await committer.run()
 
@@ -75,7 +74,7 @@ async def test_an_item_that_cannot_be_stored_is_set_aside_and_its_company_is_tak
     await commit(pool, metrics, good, bad, other)
     rows = database.execute("SELECT reason, record_count, payload FROM quarantine").fetchall()
     assert [row[:2] for row in rows] == [("not_storable", 30)]
-    assert pb.Batch.FromString(rows[0][2]) == pb.AgentMessage.FromString(bad.message).batch
+    assert pb.Batch.FromString(rows[0][2]) == pb.Batch.FromString(bad.raw)
     assert database.execute("SELECT count(*) FROM usage").fetchone() == (60,)
     assert database.execute("SELECT acked_through FROM stream").fetchall() == [(1,)] * 3
     assert not any(session.outbox.is_closed for session in sessions)

@@ -90,7 +90,7 @@ class Model:
             allocated=one, used=one, effective=one, observed_ms=one,
         )  # fmt: skip
         decoded = Decoded(sequence=session.expected, digest=b"d", columns=columns)
-        return BatchItem(session=session, decoded=decoded, message=b"", seizures=session.seizures)
+        return BatchItem(session=session, decoded=decoded, raw=b"", seizures=session.seizures)
 
     def _take(self, item: BatchItem, floor_ms: int) -> None:
         assert item.decoded.columns is not None

@@ -66,3 +66,14 @@ async def test_who_is_cancelled_as_room_is_given_hands_it_on() -> None:
     assert room.taken_bytes in {0, 5}
     if waiter.cancelled():
         assert room.taken_bytes == 0
+
+
+async def test_what_turns_out_larger_is_counted_and_others_wait() -> None:
+    """It is inside already: to make it wait would only hold its memory for longer."""
+    room = Room(10)
+    assert await room.enter(6, timeout_seconds=0)
+    room.add(8)
+    assert room.taken_bytes == 14
+    assert not await room.enter(1, timeout_seconds=0.01)
+    room.leave(14)
+    assert await room.enter(1, timeout_seconds=0)

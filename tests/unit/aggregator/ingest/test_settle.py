@@ -34,7 +34,7 @@ def session(*, epoch: int = 1, stream_id: StreamId = STREAM) -> Session:
 def batch(own: Session, sequence: int, digest: bytes = b"a") -> BatchItem:
     """A batch to be taken."""
     decoded = Decoded(sequence=sequence, digest=digest)
-    return BatchItem(session=own, decoded=decoded, message=b"")
+    return BatchItem(session=own, decoded=decoded, raw=b"")
 
 
 def repeat(own: Session, sequence: int, digest: bytes = b"a") -> RepeatItem:
