@@ -9,11 +9,12 @@ from pathlib import Path
 from aggregator.store.embedded import Server, ensure_server
 from aggregator.store.embedded.place import state_dir_of
 from tests.acceptance.product import CHECKOUT
-from tests.bench import aggregator, node, rerating, year
+from tests.bench import aggregator, bills, node, rerating, year
 from tests.bench.table import Figure, show
 
 PARTS: Mapping[str, Callable[[Server, Path], list[Figure]]] = {
     "aggregator": aggregator.measure,
+    "bills": bills.measure,
     "rerating": rerating.measure,
     "year": year.measure,
     "node": lambda _server, folder: node.measure(folder),
