@@ -7,6 +7,7 @@ what agents were promised is kept, what they were not stays in their spools.
 
 import asyncio
 import errno
+import gc
 import logging
 import signal
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
@@ -36,6 +37,8 @@ _LOGGER: Final = logging.getLogger(__name__)
 _WORKERS: Final = {Role.INGEST: 2, Role.RATER: 1, Role.MAINTENANCE: 1}
 """Connections of each service that works by itself; that of requests is configured."""
 _CHECK_SECONDS: Final = 1.0
+_GARBAGE_THRESHOLDS: Final = (10_000, 20, 10)
+"""More objects than an answer has rows in memory: whoever reads a list waits for no search."""
 
 
 class PartEndedError(NodemeterError):
@@ -72,6 +75,7 @@ async def serve(
         server = IngestServer(pools[Role.INGEST], settings, metrics, utc_now, room=room)
         ingest = await stack.enter_async_context(server)
         stack.callback(notifier.stopping)
+        _settle()
         notifier.ready()
         _LOGGER.info(
             "serving",
@@ -83,6 +87,17 @@ async def serve(
             },
         )
         await _watch(stop, [*tasks, *ingest.tasks], notifier, database_ending)
+
+
+def _settle() -> None:
+    """Look for garbage rarely, and never among what is loaded now, which stays.
+
+    To look through that would stop the loop, and all who wait for it, for a tenth of a second,
+    again and again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE_THRESHOLDS)
 
 
 @asynccontextmanager
