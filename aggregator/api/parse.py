@@ -8,8 +8,10 @@ read in a thread, one at a time: the service goes on answering meanwhile.
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from http import HTTPStatus
 from typing import NoReturn, TypeVar
 
@@ -83,9 +85,10 @@ def parse_json(text: bytes, adapter: TypeAdapter[Model]) -> Model:
     return _validated(adapter, value)
 
 
-def parameter_names(adapter: TypeAdapter[Model]) -> list[str]:
-    """The names under which a query's fields are sent."""
-    return list(adapter.json_schema()["properties"])
+@cache
+def parameter_names(adapter: TypeAdapter[Model]) -> Sequence[str]:
+    """The names under which a query's fields are sent; to make a schema takes a millisecond."""
+    return tuple(adapter.json_schema()["properties"])
 
 
 def _check_media_type(request: web.Request) -> None:
