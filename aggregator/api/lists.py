@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from aggregator.api.answer import JSON, answer_body, offer_compression
 from aggregator.api.csvtext import MEDIA_TYPE, cells, lines, title
-from aggregator.billing.database import Listing
+from aggregator.billing.database import SHORT_ROWS, Listing
 from aggregator.errors import DatabaseError
 
 Row = TypeVar("Row")
@@ -23,9 +23,6 @@ Shape = TypeVar("Shape")
 
 CHUNK_SECONDS: Final = 30.0
 """How long a client may take for a chunk before it is let go."""
-
-SHORT_CHUNKS: Final = 4
-"""What has no more of them is short."""
 
 _log = logging.getLogger(__name__)
 
@@ -76,10 +73,8 @@ async def answer_list(
 ) -> web.StreamResponse:
     """The whole list: at once when it is short, else streamed while it is read."""
     said = {**form.headers, **(headers or {})}
-    pieces: list[bytes] = []
-    while len(pieces) < SHORT_CHUNKS and (chunk := await rows.chunk()):
-        pieces.append(form.encode(chunk))
-    begin = form.head + form.joint.join(pieces)
+    first = await rows.chunk(SHORT_ROWS)
+    begin = form.head + (form.encode(first) if first else b"")
     following = await rows.chunk()
     if not following:
         return answer_body(request, begin + form.tail, media_type=form.media_type, headers=said)

@@ -71,6 +71,13 @@ def utc_text(instant: datetime) -> str:
     return (text.rstrip("0") if instant.microsecond else text) + "Z"
 
 
+def stored_utc_text(text: str) -> str:
+    """The same of an instant as the database writes it: `2026-02-06 04:00:00.5+00`."""
+    if text.endswith("+00"):  # always, in our sessions
+        return f"{text[:10]}T{text[11:-3]}Z"
+    return utc_text(datetime.fromisoformat(text))
+
+
 def optional_utc_text(instant: datetime | None) -> str | None:
     """The same of an instant that may not be."""
     return None if instant is None else utc_text(instant)
@@ -292,6 +299,9 @@ UuidText: TypeAlias = Annotated[
     UUID, BeforeValidator(_uuid), WithJsonSchema({"type": "string", "format": "uuid"})
 ]
 """A UUID in its one common form."""
+
+ShownUuid: TypeAlias = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+"""A UUID that the database has written."""
 
 Flag: TypeAlias = Annotated[bool, BeforeValidator(_boolean), WithJsonSchema({"type": "boolean"})]
 """`true` or `false` in a query."""

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection, AsyncServerCursor
+from psycopg import AsyncConnection, AsyncCursor, AsyncServerCursor
 from psycopg._cursor_base import BaseCursor
 from psycopg.rows import BaseRowFactory, RowMaker, TupleRow, class_row
 
@@ -48,6 +48,9 @@ NODE_LOST_AFTER = timedelta(minutes=10)
 CHUNK_ROWS = 500
 """Rows that a long list holds in memory at a time."""
 
+SHORT_ROWS = 2000
+"""What has no more of them is short: it is in memory whole."""
+
 _WAIT_SECONDS = 5.0
 _STATEMENT_SECONDS = 30
 _LOCK_MS = 10_000
@@ -57,17 +60,23 @@ _IDLE_MS = 60_000
 class Listing(Generic[Row]):
     """A long answer, read in chunks within the transaction that opened it."""
 
-    def __init__(self, cursor: AsyncServerCursor[Row] | None = None) -> None:
-        """Read from `cursor`, which has been executed; without one it is empty."""
+    def __init__(
+        self, cursor: AsyncServerCursor[Row] | None = None, *, begun: Sequence[Row] = ()
+    ) -> None:
+        """Give the rows that were read already, then those of `cursor`, which was executed."""
+        self._begun = begun
         self._cursor = cursor
 
-    async def chunk(self) -> Sequence[Row]:
-        """The next rows, at most CHUNK_ROWS; none at the end."""
+    async def chunk(self, most: int = CHUNK_ROWS) -> Sequence[Row]:
+        """The next rows, at most so many; none at the end."""
+        if self._begun:
+            rows, self._begun = self._begun[:most], self._begun[most:]
+            return rows
         if self._cursor is None:
             return ()
         with _translated():
-            rows = await self._cursor.fetchmany(CHUNK_ROWS)
-        if len(rows) < CHUNK_ROWS:
+            rows = await self._cursor.fetchmany(most)
+        if len(rows) < most:
             self._cursor = None
         return rows
 
@@ -90,8 +99,9 @@ class Database:
     async def reading(self) -> AsyncGenerator[Connection]:
         """A read-only transaction on one snapshot."""
         async with self._transaction() as connection:
-            await connection.execute(_BEGIN_SNAPSHOT)
-            await connection.execute(_SET_REQUEST_LIMITS, self._limits)
+            async with connection.pipeline():
+                await connection.execute(_BEGIN_SNAPSHOT)
+                await connection.execute(_SET_REQUEST_LIMITS, self._limits)
             yield connection
 
     @asynccontextmanager
@@ -184,6 +194,17 @@ async def rows_of(
         return await cursor.fetchall()
 
 
+async def ask(
+    connection: Connection, statement: Query, parameters: Parameters, make: BaseRowFactory[Row]
+) -> AsyncCursor[Row]:
+    """Ask, planned for these very parameters: a plan for any could use no index.
+
+    Within a pipeline of the connection the answer is there when that is over.
+    """
+    cursor = connection.cursor(row_factory=make)
+    return await cursor.execute(statement, parameters, prepare=False)
+
+
 @asynccontextmanager
 async def listing_of(
     connection: Connection, statement: Query, parameters: Parameters, kind: type[Row]
@@ -195,12 +216,17 @@ async def listing_of(
 
 @asynccontextmanager
 async def listing_made(
-    connection: Connection, statement: Query, parameters: Parameters, make: BaseRowFactory[Row]
+    connection: Connection,
+    statement: Query,
+    parameters: Parameters,
+    make: BaseRowFactory[Row],
+    *,
+    begun: Sequence[Row] = (),
 ) -> AsyncGenerator[Listing[Row]]:
-    """The same, of rows that are made otherwise."""
+    """The same, of rows that are made otherwise; `begun`: what came before."""
     async with connection.cursor(name="listing", row_factory=make) as cursor:
         await cursor.execute(statement, parameters)
-        yield Listing(cursor)
+        yield Listing(cursor, begun=begun)
 
 
 def pairs_of(first: type[Row], second: type[Other]) -> BaseRowFactory[tuple[Row, Other]]:

@@ -5,21 +5,24 @@ usage, and shown as of its end. Pages follow each other by what was last shown, 
 nothing is shown twice or left out while new items come.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from psycopg.rows import BaseRowFactory
+from psycopg import AsyncCursor
+from psycopg.rows import BaseRowFactory, TupleRow, tuple_row
 
 from aggregator.billing.database import (
     NODE_LOST_AFTER,
+    SHORT_ROWS,
     Connection,
     Database,
     Listing,
     Parameters,
+    ask,
     listing_made,
     maker_of,
     pairs_of,
@@ -109,7 +112,12 @@ class Position:
     @classmethod
     def of(cls, item: Item) -> "Position":
         """Where an item stands."""
-        return cls(at=item.placed_at, job_id=item.job_id, type=item.type, bill_id=item.bill_id)
+        return cls(
+            at=datetime.fromisoformat(item.started_at),
+            job_id=item.job_id,
+            type=item.type,
+            bill_id=UUID(item.bill_id),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +174,12 @@ class ItemsAsked:
         """Whether no item can match, whatever the database holds."""
         return self.clip.is_empty or self.which.matches_nothing
 
+    @property
+    def begins_at_once(self) -> bool:
+        """Whether the first rows are read apart: a short page, or a list that costs no sums."""
+        limit = self.page.limit
+        return self.clip.is_everything if limit is None else limit <= SHORT_ROWS
+
     def parameters(self, scope: Scope) -> Parameters:
         """The parameters of whatever query answers it."""
         return {
@@ -192,11 +206,21 @@ class ItemListing(Generic[Shown]):
     following: Position | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows(Generic[Shown]):
+    """What a list is made of, and where of each row the item is."""
+
+    statement: Query
+    make: BaseRowFactory[Shown]
+    item_of: Callable[[Shown], Item]
+
+
 def list_items(
     database: Database, asked: ItemsAsked, scope: Scope
 ) -> AbstractAsyncContextManager[ItemListing[Item]]:
     """Open the list of items that match; all that is said of it is of one snapshot."""
-    return _list(database, asked, scope, asked.statement, maker_of(Item))
+    rows = _Rows(statement=asked.statement, make=maker_of(Item), item_of=lambda item: item)
+    return _list(database, asked, scope, rows)
 
 
 def list_measured_items(
@@ -204,23 +228,55 @@ def list_measured_items(
 ) -> AbstractAsyncContextManager[ItemListing[tuple[Item, Measured]]]:
     """The same, with all that was measured of each."""
     make = pairs_of(Item, Measured)
-    return _list(database, asked, scope, asked.measured_statement, make)
+    rows = _Rows(statement=asked.measured_statement, make=make, item_of=lambda pair: pair[0])
+    return _list(database, asked, scope, rows)
 
 
 @asynccontextmanager
 async def _list(
-    database: Database,
-    asked: ItemsAsked,
-    scope: Scope,
-    statement: Query,
-    make: BaseRowFactory[Shown],
+    database: Database, asked: ItemsAsked, scope: Scope, rows: _Rows[Shown]
 ) -> AsyncGenerator[ItemListing[Shown]]:
     parameters = asked.parameters(scope)
-    async with database.reading() as connection:
-        unpriced = await _count_unpriced(connection, asked, parameters)
-        following = await _following(connection, asked, parameters)
-        async with listing_made(connection, statement, parameters, make) as rows:
-            yield ItemListing(unpriced_items=unpriced, rows=rows, following=following)
+    open_list = _begin if asked.begins_at_once else _read
+    async with (
+        database.reading() as connection,
+        open_list(connection, asked, parameters, rows) as listing,
+    ):
+        yield listing
+
+
+@asynccontextmanager
+async def _begin(
+    connection: Connection, asked: ItemsAsked, parameters: Parameters, rows: _Rows[Shown]
+) -> AsyncGenerator[ItemListing[Shown]]:
+    """Ask for the count and a short list at once; what is longer, and no page, goes on after."""
+    most = asked.page.limit or SHORT_ROWS
+    async with connection.pipeline():
+        counting = await ask(connection, asked.count_statement, parameters, tuple_row)
+        reading = await ask(
+            connection, rows.statement, {**parameters, "limit": most + 1}, rows.make
+        )
+    unpriced = await _number(counting)
+    found = await reading.fetchall()
+    begun = found[:most]
+    last = Position.of(rows.item_of(begun[-1])) if len(found) > most else None
+    if last is None or asked.page.limit:
+        yield ItemListing(unpriced_items=unpriced, rows=Listing(begun=begun), following=last)
+        return
+    rest = {**parameters, **Page(after=last).parameters()}
+    async with listing_made(connection, rows.statement, rest, rows.make, begun=begun) as listing:
+        yield ItemListing(unpriced_items=unpriced, rows=listing, following=None)
+
+
+@asynccontextmanager
+async def _read(
+    connection: Connection, asked: ItemsAsked, parameters: Parameters, rows: _Rows[Shown]
+) -> AsyncGenerator[ItemListing[Shown]]:
+    """Read the list by a cursor from its beginning on."""
+    unpriced = await _count_unpriced(connection, asked, parameters)
+    following = await _following(connection, asked, parameters)
+    async with listing_made(connection, rows.statement, parameters, rows.make) as listing:
+        yield ItemListing(unpriced_items=unpriced, rows=listing, following=following)
 
 
 async def count_unpriced_items(database: Database) -> int:
@@ -247,7 +303,9 @@ async def _following(
 
 
 async def _count_unpriced(connection: Connection, asked: ItemsAsked, parameters: Parameters) -> int:
-    # A plan for these very values: one for any values could use no index.
-    cursor = await connection.execute(asked.count_statement, parameters, prepare=False)
+    return await _number(await ask(connection, asked.count_statement, parameters, tuple_row))
+
+
+async def _number(cursor: AsyncCursor[TupleRow]) -> int:
     row = await cursor.fetchone()
     return int(row[0]) if row else 0

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
@@ -28,27 +29,28 @@ _LIST_NODES = query("list_nodes")
 class Item(NamedTuple):
     """One bill item, or what of it is within a range of hours.
 
-    Quantities are in base unit x ms, instants in UTC, `amount` is undivided. `price` is that
-    of the only ratio version so far; None while there is none, when the usage is unpriced,
-    or when there are several (`is_mixed`). `placed_at` is by what lists are ordered; `hour`
-    is set where items are shown hour by hour.
+    Quantities are in base unit x ms, `amount` is undivided. `price` is that of the only ratio
+    version so far; None while there is none, when the usage is unpriced, or when there are
+    several (`is_mixed`). Lists are ordered by `started_at`; `hour` is set where items are
+    shown hour by hour.
 
-    A tuple, as lists are long: made of a row three times as fast as a frozen dataclass.
+    As lists are long, it is a tuple, made of a row three times as fast as a frozen dataclass;
+    and what is only shown stays the database's text: ids, and instants in UTC like
+    `2026-02-06 04:00:00.5+00`.
     """
 
-    bill_id: UUID
+    bill_id: str
     node: str
     job_id: str
     job_name: str
-    user_id: UUID
+    user_id: str
     username: str | None
     vc: str
     type: str
     model: str | None
     quota: int
-    started_at: datetime
-    ended_at: datetime
-    placed_at: datetime
+    started_at: str
+    ended_at: str
     hour: datetime | None
     billed: Decimal
     amount: Decimal
@@ -57,9 +59,11 @@ class Item(NamedTuple):
     is_running: bool
 
     @property
-    def item_id(self) -> UUID:
+    def item_id(self) -> str:
         """The id under which it is shown, the same whatever is asked of it."""
-        return self.bill_id if self.hour is None else hour_id(BillId(self.bill_id), self.hour)
+        if self.hour is None:
+            return self.bill_id
+        return str(hour_id(BillId(UUID(self.bill_id)), self.hour))
 
     @property
     def unit(self) -> Unit:
@@ -69,7 +73,7 @@ class Item(NamedTuple):
     @property
     def quota_units(self) -> float:
         """The quota in the unit of the APIs."""
-        return money.quota(self.quota, self.unit)
+        return _quota_units(self.quota, self.type)
 
     def hours(self, quantity: Decimal) -> float:
         """Unit-hours of one of the item's quantities."""
@@ -83,10 +87,19 @@ class Item(NamedTuple):
     @property
     def fee(self) -> float:
         """Money: usage times price under one version, else the exact sum; 0 if unpriced."""
-        return self.fee_of(self.usage)
+        return self._fee_of(self.usage)
 
-    def fee_of(self, usage: float) -> float:
-        """The same, where the usage is known already."""
+    @property
+    def figures(self) -> tuple[float, float, float]:
+        """Quota, usage and fee as they are shown; the usage is divided once for both."""
+        usage = self.usage
+        return (
+            money.number(_quota_units(self.quota, self.type)),
+            money.number(usage),
+            money.number(self._fee_of(usage)),
+        )
+
+    def _fee_of(self, usage: float) -> float:
         if self.is_mixed:
             return money.fee(self.amount, self.unit)
         return 0.0 if self.price is None else money.fee_at(usage, self.price)
@@ -143,6 +156,12 @@ class Node:
     def mem_units(self) -> float:
         """Memory in the unit of the APIs."""
         return money.quota(self.mem_kib, UNITS[ResourceType.MEM])
+
+
+@lru_cache(maxsize=4096)
+def _quota_units(quota: int, type_: str) -> float:
+    """The few quotas that there are, each divided once."""
+    return money.quota(quota, UNITS[type_])
 
 
 @asynccontextmanager

@@ -50,7 +50,7 @@ def fee_at(hours: float, price: Decimal) -> float:
 
 def number(value: float) -> int | float:
     """What JSON shows: a whole number without `.0`, anything else as the shortest double."""
-    return int(value) if value.is_integer() and abs(value) < 1e16 else value
+    return int(value) if value.is_integer() and -1e16 < value < 1e16 else value
 
 
 def plain(value: Decimal) -> str:

@@ -39,7 +39,7 @@ SCHEMA_GONE: Final = (
 
 CONNECT_TIMEOUT_SECONDS = 10
 _RENEW_SECONDS = 1.0
-_SESSION = "-c timezone=UTC -c jit=off -c client_min_messages=warning"
+_SESSION = "-c timezone=UTC -c datestyle=ISO -c jit=off -c client_min_messages=warning"
 
 
 class _Pool(AsyncConnectionPool[AsyncConnection[TupleRow]]):

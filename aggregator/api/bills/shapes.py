@@ -10,12 +10,12 @@ from aggregator.api.wire import (
     Double,
     RatioText,
     RatioValue,
+    ShownUuid,
     UtcTime,
-    utc_text,
+    stored_utc_text,
     wire,
 )
 from aggregator.billing.items import Item, User
-from aggregator.rating.money import number
 
 
 @wire
@@ -23,12 +23,12 @@ from aggregator.rating.money import number
 class ItemShape:
     """What bills and usages have in common. Not frozen, as lists are long: made twice as fast."""
 
-    id: Annotated[UUID, Field(description="The same in Bills and Usages")]
+    id: Annotated[ShownUuid, Field(description="The same in Bills and Usages")]
     start_time: Annotated[UtcTime, Field(description="Start time, utc format")]
     end_time: Annotated[UtcTime, Field(description="End time, utc format, exclusive")]
     job_id: Annotated[str | None, Field(description="Job Id")]
     job_name: Annotated[str | None, Field(description="Job name")]
-    user_id: Annotated[UUID, Field(description="User Id; all zero: no user known")]
+    user_id: Annotated[ShownUuid, Field(description="User Id; all zero: no user known")]
     username: Annotated[str | None, Field(description="Username")]
     vc_name: Annotated[str | None, Field(description="The name of virtual cluster")]
     type: Annotated[str | None, Field(description="Usage type, cpu, mem, gpu, npu, storage")]
@@ -96,10 +96,11 @@ RATIO_FORM = TypeAdapter(RatioForm)
 
 def usage_item(item: Item) -> UsageItem:
     """An item without its fee."""
+    quota, usage, _ = item.figures
     return UsageItem(
         id=item.item_id,
-        start_time=utc_text(item.started_at),
-        end_time=utc_text(item.ended_at),
+        start_time=stored_utc_text(item.started_at),
+        end_time=stored_utc_text(item.ended_at),
         job_id=item.job_id,
         job_name=item.job_name,
         user_id=item.user_id,
@@ -108,19 +109,19 @@ def usage_item(item: Item) -> UsageItem:
         type=item.type,
         node=item.node,
         device=item.model,
-        quota=number(item.quota_units),
-        usage=number(item.usage),
+        quota=quota,
+        usage=usage,
         is_running=item.is_running,
     )
 
 
 def bill_item(item: Item) -> BillItem:
     """An item with its fee."""
-    usage = item.usage
+    quota, usage, fee = item.figures
     return BillItem(
         id=item.item_id,
-        start_time=utc_text(item.started_at),
-        end_time=utc_text(item.ended_at),
+        start_time=stored_utc_text(item.started_at),
+        end_time=stored_utc_text(item.ended_at),
         job_id=item.job_id,
         job_name=item.job_name,
         user_id=item.user_id,
@@ -129,9 +130,9 @@ def bill_item(item: Item) -> BillItem:
         type=item.type,
         node=item.node,
         device=item.model,
-        quota=number(item.quota_units),
-        usage=number(usage),
-        fee=number(item.fee_of(usage)),
+        quota=quota,
+        usage=usage,
+        fee=fee,
         is_running=item.is_running,
     )
 

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 from typing import Annotated
-from uuid import UUID
 
 from pydantic import Field, TypeAdapter
 
-from aggregator.api.wire import Double, UtcTime, utc_text, wire
+from aggregator.api.wire import Double, ShownUuid, UtcTime, stored_utc_text, utc_text, wire
 from aggregator.billing.items import Item, Measured, Node
 from aggregator.rating.money import number
 
@@ -45,14 +44,14 @@ class NodeLine:
 class UsageDetail:
     """An item with all that was measured, in unit-hours."""
 
-    id: UUID
+    id: ShownUuid
     start_time: UtcTime
     end_time: UtcTime
     cluster: str
     node: str
     job_id: str
     job_name: str
-    user_id: UUID
+    user_id: ShownUuid
     username: str | None
     vc_name: str
     project: str
@@ -100,8 +99,8 @@ def usage_detail(row: tuple[Item, Measured]) -> UsageDetail:
     item, measured = row
     return UsageDetail(
         id=item.item_id,
-        start_time=utc_text(item.started_at),
-        end_time=utc_text(item.ended_at),
+        start_time=stored_utc_text(item.started_at),
+        end_time=stored_utc_text(item.ended_at),
         cluster=measured.cluster,
         node=item.node,
         job_id=item.job_id,

@@ -12,8 +12,9 @@ SELECT
     set_config('idle_in_transaction_session_timeout', %(idle_ms)s::text, true);
 
 -- fragment: item_names
-bill.bill_id, bill.node, bill.job_id, bill.job_name, bill.user_id, bill.username, bill.vc,
-    bill.type, bill.model, bill.quota
+-- Ids and instants as text, as they are shown: see `Item`.
+bill.bill_id::text AS bill_id, bill.node, bill.job_id, bill.job_name,
+    bill.user_id::text AS user_id, bill.username, bill.vc, bill.type, bill.model, bill.quota
 
 -- fragment: items_owned
 -- What is the same for all items of a job, within what the caller may see.
@@ -41,7 +42,8 @@ LEFT JOIN LATERAL (SELECT true AS is_running <<live_runs>> LIMIT 1) AS live ON t
 
 -- fragment: item_columns
 <<item_names>>,
-    bill.started_at, bill.ended_at, bill.started_at AS placed_at, NULL::timestamptz AS hour,
+    bill.started_at::text AS started_at, bill.ended_at::text AS ended_at,
+    NULL::timestamptz AS hour,
     bill.billed, bill.amount, bill.price, bill.is_mixed,
     coalesce(live.is_running, false) AS is_running
 
@@ -124,8 +126,7 @@ LATERAL (
 ) AS live
 
 -- name: list_items
--- In the order of the Bill API. price is that of the only version so far. placed_at is by
--- what it is ordered, and where the next page begins.
+-- In the order of the Bill API. price is that of the only version so far.
 SELECT <<item_columns>>
 <<page>>
 ORDER BY <<order>>;
@@ -147,7 +148,8 @@ FROM (
 
 -- fragment: columns_by_method
 <<item_names>>,
-    bill.started_at, bill.ended_at, bill.started_at AS placed_at, NULL::timestamptz AS hour,
+    bill.started_at::text AS started_at, bill.ended_at::text AS ended_at,
+    NULL::timestamptz AS hour,
     <<quantity>> AS billed,
     CASE WHEN %(method)s::text IS NULL THEN bill.amount WHEN bill.is_mixed THEN mixed.amount
          ELSE <<quantity>> * coalesce(bill.price, 0) END AS amount,
@@ -228,7 +230,7 @@ item AS MATERIALIZED (
 
 -- fragment: columns_within
 <<item_names>>,
-    item.started_at, item.ended_at, item.started_at AS placed_at, item.hour,
+    item.started_at::text AS started_at, item.ended_at::text AS ended_at, item.hour,
     item.billed, item.amount,
     CASE WHEN NOT item.is_mixed THEN ratio.value END AS price, item.is_mixed,
     live.is_running

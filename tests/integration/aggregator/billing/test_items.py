@@ -7,10 +7,11 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from aggregator.billing.database import CHUNK_ROWS, Database
+from aggregator.billing.database import CHUNK_ROWS, SHORT_ROWS, Database
 from aggregator.billing.item_lists import (
     ItemFilter,
     ItemsAsked,
+    Page,
     list_items,
     list_measured_items,
 )
@@ -31,6 +32,21 @@ async def items(database: Database, **which: object) -> list[Item]:
         while chunk := await listing.rows.chunk():
             found += chunk
     return found
+
+
+def copies(rows: Rows, count: int) -> None:
+    """Items that differ by their id alone."""
+    rows.bill()
+    rows.connection.execute(
+        """
+        INSERT INTO bill SELECT gen_random_uuid(), run_id, cluster, node, job_id, job_name,
+            user_id, username, vc, project, namespace, kind, type, model, quota, started_at,
+            ended_at, allocated, used, effective, billed, unpriced, length_ms, observed_ms,
+            amount, ratio_id, is_mixed
+        FROM (SELECT * FROM bill LIMIT 1) AS one, generate_series(2, %s)
+        """,
+        (count,),
+    )
 
 
 async def test_items_come_newest_first_then_by_job_and_type(database: Database, rows: Rows) -> None:
@@ -121,21 +137,49 @@ async def test_unpriced_items_are_counted_by_the_same_filter(
 
 
 async def test_a_long_list_comes_in_chunks(database: Database, rows: Rows) -> None:
-    """The last chunk is the short one."""
-    rows.bill()
-    rows.connection.execute(
-        """
-        INSERT INTO bill SELECT gen_random_uuid(), run_id, cluster, node, job_id, job_name,
-            user_id, username, vc, project, namespace, kind, type, model, quota, started_at,
-            ended_at, allocated, used, effective, billed, unpriced, length_ms, observed_ms,
-            amount, ratio_id, is_mixed
-        FROM bill, generate_series(1, %s)
-        """,
-        (CHUNK_ROWS,),
-    )
+    """The last chunk is the short one, of what was begun with as of what follows."""
+    copies(rows, CHUNK_ROWS + 1)
     async with list_items(database, ItemsAsked(), EVERYTHING) as listing:
         sizes = [len(await listing.rows.chunk()) for _ in range(3)]
     assert sizes == [CHUNK_ROWS, 1, 0]
+    copies(rows, SHORT_ROWS - 1)
+    async with list_items(database, ItemsAsked(), EVERYTHING) as listing:
+        sizes = [len(await listing.rows.chunk(SHORT_ROWS)) for _ in range(2)]
+    assert sizes == [SHORT_ROWS, CHUNK_ROWS]
+
+
+@pytest.mark.parametrize("count", [SHORT_ROWS, SHORT_ROWS + 1, SHORT_ROWS + 3])
+async def test_nothing_is_left_out_or_doubled_where_a_list_is_no_longer_short(
+    database: Database, rows: Rows, count: int
+) -> None:
+    """In its order, of items that differ in nothing but their id."""
+    copies(rows, count)
+    expected = rows.connection.execute("SELECT bill_id::text FROM bill ORDER BY bill_id").fetchall()
+    assert [item.bill_id for item in await items(database)] == [bill_id for (bill_id,) in expected]
+    found: list[str] = []
+    async with list_measured_items(database, ItemsAsked(), EVERYTHING) as listing:
+        while chunk := await listing.rows.chunk():
+            found += [item.bill_id for item, _ in chunk]
+    assert found == [bill_id for (bill_id,) in expected]
+
+
+@pytest.mark.parametrize("limit", [SHORT_ROWS - 1, SHORT_ROWS, SHORT_ROWS + 1])
+async def test_pages_of_any_size_are_the_list(database: Database, rows: Rows, limit: int) -> None:
+    """The short ones are read otherwise than the long ones."""
+    copies(rows, SHORT_ROWS + 1)
+    found: list[Item] = []
+    sizes: list[int] = []
+    page: Page | None = Page(limit=limit)
+    while page:
+        async with list_items(database, ItemsAsked(page=page), EVERYTHING) as listing:
+            before = len(found)
+            while chunk := await listing.rows.chunk():
+                found += chunk
+            sizes.append(len(found) - before)
+            following = listing.following
+        page = Page(limit=limit, after=following) if following else None
+    assert found == await items(database)
+    assert sizes == ([limit] if limit > SHORT_ROWS else [limit, SHORT_ROWS + 1 - limit])
 
 
 async def test_quotas_are_shown_in_the_units_of_the_api(database: Database, rows: Rows) -> None:
