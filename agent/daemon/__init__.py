@@ -240,7 +240,8 @@ class Daemon:
     def _ask(self) -> tuple[int, int, Mapping[str, Sequence[Run] | None]]:
         """The time, how long we have slept until then, and who lives; ask again after a sleep.
 
-        An answer from after a sleep would end runs at an instant that the look does not know.
+        An answer from after a sleep may end a run at an instant after it, while this look knows
+        of no sleep: the run's last counter would bridge it as observed.
         """
         while True:
             suspended_ms = self._clock.suspended_ms()

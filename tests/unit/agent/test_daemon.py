@@ -381,11 +381,14 @@ class Drowsy(FakeProvider):
         super().__init__()
         self.time = time
         self.sleep_ms = 0
+        self.over: Run | None = None  # what it finds as the machine wakes
 
     def runs(self) -> Sequence[Run]:
         """Sleep, then answer."""
         slept_ms, self.sleep_ms = self.sleep_ms, 0
         self.time.suspend_ms(slept_ms)
+        if slept_ms and self.over:
+            self.has(self.over)
         return super().runs()
 
 
@@ -401,6 +404,24 @@ def test_a_machine_that_falls_asleep_during_a_look_sees_none_of_it(tmp_path: Pat
     bench.spool, bench.daemon = bench.start()
     assert total(bench.records(), "length_ms") == HOUR_MS + 40_000
     assert total(bench.records(), "observed_ms") == 40_000
+
+
+def test_a_run_that_ended_after_a_sleep_during_a_look_was_not_observed_asleep(
+    tmp_path: Path,
+) -> None:
+    """Its end is told by the answer that the sleep was in the middle of."""
+    time = FakeTime(wall=START_MS * MS)
+    provider = Drowsy(time)
+    bench = Bench(tmp_path, time=time, provider=provider)
+    burn(bench, 20)
+    provider.sleep_ms, lived_ms = HOUR_MS, HOUR_MS + 30_000
+    provider.over = job(ended_at_ms=START_MS + lived_ms, cpu_usec=250 * 30_000)
+    bench.look()
+    bench.finish()
+    bench.spool, bench.daemon = bench.start()
+    assert bench.ends() == [START_MS + lived_ms]
+    assert total(bench.records(), "length_ms") == lived_ms
+    assert total(bench.records(), "observed_ms") == 30_000
 
 
 def test_suspension_is_allocated_and_unobserved(bench: Bench) -> None:
