@@ -29,6 +29,7 @@ from aggregator.api.middleware import (
     set_headers,
 )
 from aggregator.api.native import (
+    adjustments,
     audit,
     conservation,
     currencies,
@@ -62,6 +63,7 @@ ALL_ROUTES: tuple[Route, ...] = (
     *native.ROUTES,
     *conservation.ROUTES,
     *periods.ROUTES,
+    *adjustments.ROUTES,
     *audit.ROUTES,
     *rerates.ROUTES,
     *methods.ROUTES,

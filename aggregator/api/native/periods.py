@@ -1,33 +1,27 @@
-"""Billing periods and what was booked for closed ones, as the administrators' endpoints show it."""
+"""Billing periods, as the administrators' endpoints show and close them."""
 
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Annotated, Literal, TypeAlias
-from uuid import UUID
 
 from aiohttp import web
 from pydantic import Field, Strict, TypeAdapter
 
 from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
-from aggregator.api.lists import answer_array
 from aggregator.api.parse import parse_body, parse_query
 from aggregator.api.problem import Problem
 from aggregator.api.route import CALLER, DATABASE, Answer, Route
 from aggregator.api.wire import (
     Double,
-    ExactNumber,
     Flag,
     Month,
-    PositiveId,
     ReasonText,
     Seconds,
     UtcTime,
-    UuidText,
     utc_text,
     wire,
 )
-from aggregator.billing.adjustments import Adjustment, AdjustmentFilter, list_adjustments
 from aggregator.billing.audit import Author
 from aggregator.billing.closing import (
     BacklogError,
@@ -116,57 +110,11 @@ class PeriodClosing:
     ] = False
 
 
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdjustmentQuery:
-    """Which adjustments."""
-
-    period: Annotated[Month | None, Field(description="In which they count")] = None
-    used_period: Annotated[Month | None, Field(description="Of the usage")] = None
-    rerate: Annotated[PositiveId | None, Field(description="Id of a re-rating")] = None
-    item: Annotated[UuidText | None, Field(description="Id of a bill item")] = None
-
-
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdjustmentLine:
-    """What was booked for usage whose charge could not be edited."""
-
-    id: int
-    kind: Annotated[
-        Literal["late", "reversal", "rerated"],
-        Field(description="late: usage told after the close; reversal and rerated: re-rating"),
-    ]
-    period: Annotated[str, Field(description="In which it counts")]
-    hour: UtcTime
-    used_period: Annotated[str, Field(description="Of the usage")]
-    used_hour: UtcTime
-    start_time: UtcTime
-    end_time: UtcTime
-    booked_at: UtcTime
-    rerate: Annotated[int | None, Field(description="Id of the re-rating; null: late usage")]
-    item: UUID
-    cluster: str
-    job_id: str
-    job_name: str
-    username: str | None
-    vc_name: str
-    type: str
-    device: str | None
-    unit: str
-    usage: Annotated[Double, Field(description="Unit-hours; below zero: taken back")]
-    key: Annotated[str | None, Field(description="Of the ratio; null: there was none")]
-    price: ExactNumber | None
-    fee: Double
-
-
 PERIOD_LINES = TypeAdapter(list[PeriodLine])
 PERIOD_LINE = TypeAdapter(PeriodLine)
 PERIOD_VIEW = TypeAdapter(PeriodView)
 PERIOD_QUERY = TypeAdapter(PeriodQuery)
 PERIOD_CLOSING = TypeAdapter(PeriodClosing)
-ADJUSTMENT_QUERY = TypeAdapter(AdjustmentQuery)
-ADJUSTMENT_LINES = TypeAdapter(list[AdjustmentLine])
 
 
 async def get_periods(request: web.Request) -> web.StreamResponse:
@@ -215,16 +163,6 @@ async def post_closing(request: web.Request) -> web.StreamResponse:
     return answer_json(request, PERIOD_LINE.dump_json(period_line(state)))
 
 
-async def get_adjustments(request: web.Request) -> web.StreamResponse:
-    """Adjustments, by when they were booked."""
-    asked = parse_query(request, ADJUSTMENT_QUERY)
-    which = AdjustmentFilter(
-        booked=asked.period, used=asked.used_period, rerate_id=asked.rerate, bill_id=asked.item
-    )
-    async with list_adjustments(request.app[DATABASE], which) as rows:
-        return await answer_array(request, rows, adjustment_line, ADJUSTMENT_LINES)
-
-
 def period_line(state: PeriodState) -> PeriodLine:
     """A period, whatever its state."""
     closed = state.closed
@@ -249,35 +187,6 @@ def _state_name(state: PeriodState) -> PeriodStateName:
     if state.is_over:
         return "open"
     return "running" if state.has_begun else "future"
-
-
-def adjustment_line(line: Adjustment) -> AdjustmentLine:
-    """An adjustment in the units of the APIs."""
-    return AdjustmentLine(
-        id=line.adjustment_id,
-        kind=line.kind,
-        period=line.period,
-        hour=utc_text(line.hour),
-        used_period=line.used_period,
-        used_hour=utc_text(line.used_hour),
-        start_time=utc_text(line.started_at),
-        end_time=utc_text(line.ended_at),
-        booked_at=utc_text(line.booked_at),
-        rerate=line.rerate_id,
-        item=line.bill_id,
-        cluster=line.cluster,
-        job_id=line.job_id,
-        job_name=line.job_name,
-        username=line.username,
-        vc_name=line.vc,
-        type=line.type,
-        device=line.model,
-        unit=line.unit.name,
-        usage=number(line.usage),
-        key=line.key,
-        price=line.price,
-        fee=number(line.fee),
-    )
 
 
 def _total(total: TypeTotal) -> PeriodTotal:
@@ -335,19 +244,5 @@ ROUTES = (
         answers={HTTPStatus.OK: Answer(description="The period", adapter=PERIOD_VIEW)},
         problems=(HTTPStatus.NOT_FOUND,),
         timeout_seconds=CLOSE_SECONDS,
-    ),
-    Route(
-        method="GET",
-        path="/api/admin/v1/adjustments",
-        handler=get_adjustments,
-        operation_id="listAdjustments",
-        tag=_TAG,
-        summary="What was booked for usage whose charges could not be edited",
-        role=Role.VIEWER,
-        query=ADJUSTMENT_QUERY,
-        answers={
-            HTTPStatus.OK: Answer(description="By when they were booked", adapter=ADJUSTMENT_LINES)
-        },
-        timeout_seconds=600.0,
     ),
 )
