@@ -1,35 +1,31 @@
-"""Quotas of projects, as the administrators' endpoints read and write them, in API units."""
+"""The administrators' endpoints for quotas of projects."""
 
-from dataclasses import dataclass
 from decimal import Decimal
 from http import HTTPStatus
-from typing import Annotated, Literal
 
 from aiohttp import web
-from pydantic import Field, Strict, TypeAdapter
 
 from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
+from aggregator.api.native.quota_shapes import (
+    PROJECT_QUERY,
+    QUOTA_CHANGE,
+    QUOTA_DELETION,
+    QUOTA_EFFECT,
+    QUOTA_LINES,
+    QUOTA_VERSIONS,
+    RESERVED_LINES,
+    RESERVED_QUERY,
+    quota_effect,
+    quota_line,
+    quota_version,
+    reserved_line,
+)
 from aggregator.api.parse import parse_body, parse_query
 from aggregator.api.problem import Problem, refused
 from aggregator.api.route import CALLER, DATABASE, Answer, Route
-from aggregator.api.wire import (
-    Double,
-    ExactRatioValue,
-    Minute,
-    RatioText,
-    ReasonText,
-    TypeName,
-    UtcTime,
-    optional_utc_text,
-    utc_text,
-    wire,
-)
 from aggregator.billing.audit import Author
 from aggregator.billing.quotas import (
-    PastQuota,
-    Quota,
-    QuotaDifference,
     UnknownProjectError,
     delete_quota,
     list_quota_history,
@@ -38,7 +34,6 @@ from aggregator.billing.quotas import (
     set_quota,
 )
 from aggregator.model import Period, ResourceType
-from aggregator.rating import money
 from aggregator.rating.price import EXACT
 from aggregator.rating.versions import Declaration, EndError, StartError
 from aggregator.units import UNITS, Unit
@@ -46,117 +41,11 @@ from aggregator.units import UNITS, Unit
 _LARGEST = 2**53
 
 
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuotaLine:
-    """What is reserved for a project, now or from a start on."""
-
-    project: str
-    type: str
-    quantity: Double
-    unit: str
-    starts_at: UtcTime
-    ends_at: UtcTime | None
-
-
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuotaVersionLine(QuotaLine):
-    """A version of a project's quota."""
-
-    created_at: UtcTime
-    created_by: str
-    reason: str | None
-    closed_at: UtcTime | None
-    closed_by: str | None
-
-
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuotaChange:
-    """A quantity to reserve for a project."""
-
-    project: RatioText
-    type: TypeName
-    quantity: Annotated[ExactRatioValue, Field(description="In m, Mi or devices")]
-    starts_at: Annotated[
-        Minute | None, Field(description="A whole minute in the future; null: as soon as may be")
-    ] = None
-    ends_at: Annotated[Minute | None, Field(description="When that of before comes back")] = None
-    is_new: Annotated[
-        bool, Strict(), Field(description="No job of the project need have run yet")
-    ] = False
-    reason: ReasonText | None = None
-
-
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuotaEffect:
-    """What a change does, in the type's unit."""
-
-    project: str
-    type: str
-    action: Literal["add", "change", "delete", "keep"]
-    old: Double | None
-    new: Double | None
-    unit: str
-    effective_at: Annotated[UtcTime | None, Field(description="Null: nothing changes")]
-
-
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReservedLine:
-    """Quota x hours over a range."""
-
-    project: str
-    type: str
-    unit: str
-    hours: Annotated[Double, Field(description="Unit-hours, used or not")]
-
-
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectQuery:
-    """One project; all if none is named."""
-
-    project: RatioText | None = None
-
-
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuotaDeletion:
-    """Which quota is to be reserved no longer."""
-
-    project: RatioText
-    type: TypeName
-    reason: ReasonText | None = None
-
-
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReservedQuery:
-    """A range, and one project or all."""
-
-    start: Annotated[Minute, Field(alias="from")]
-    end: Annotated[Minute, Field(alias="to")]
-    project: RatioText | None = None
-
-
-QUOTA_LINES = TypeAdapter(list[QuotaLine])
-QUOTA_VERSIONS = TypeAdapter(list[QuotaVersionLine])
-QUOTA_CHANGE = TypeAdapter(QuotaChange)
-QUOTA_EFFECT = TypeAdapter(QuotaEffect)
-RESERVED_LINES = TypeAdapter(list[ReservedLine])
-PROJECT_QUERY = TypeAdapter(ProjectQuery)
-QUOTA_DELETION = TypeAdapter(QuotaDeletion)
-RESERVED_QUERY = TypeAdapter(ReservedQuery)
-
-
 async def get_quotas(request: web.Request) -> web.StreamResponse:
     """What is reserved, and what will be."""
     asked = parse_query(request, PROJECT_QUERY)
     quotas = await list_quotas(request.app[DATABASE], asked.project)
-    return answer_json(request, QUOTA_LINES.dump_json([_line(each) for each in quotas]))
+    return answer_json(request, QUOTA_LINES.dump_json([quota_line(each) for each in quotas]))
 
 
 async def post_quota(request: web.Request) -> web.StreamResponse:
@@ -176,7 +65,7 @@ async def post_quota(request: web.Request) -> web.StreamResponse:
         raise refused("startsAt", "must be a whole minute in the future") from error
     except EndError as error:
         raise refused("endsAt", str(error)) from error
-    return answer_json(request, QUOTA_EFFECT.dump_json(_effect(done)))
+    return answer_json(request, QUOTA_EFFECT.dump_json(quota_effect(done)))
 
 
 async def delete_quota_of_query(request: web.Request) -> web.StreamResponse:
@@ -187,14 +76,15 @@ async def delete_quota_of_query(request: web.Request) -> web.StreamResponse:
     done = await delete_quota(request.app[DATABASE], asked.project, type_, author)
     if done is None:
         raise Problem(HTTPStatus.NOT_FOUND, "nothing of this type is reserved for this project")
-    return answer_json(request, QUOTA_EFFECT.dump_json(_effect(done)))
+    return answer_json(request, QUOTA_EFFECT.dump_json(quota_effect(done)))
 
 
 async def get_quota_history(request: web.Request) -> web.StreamResponse:
     """Every version."""
     asked = parse_query(request, PROJECT_QUERY)
     versions = await list_quota_history(request.app[DATABASE], asked.project)
-    return answer_json(request, QUOTA_VERSIONS.dump_json([_version(each) for each in versions]))
+    lines = [quota_version(each) for each in versions]
+    return answer_json(request, QUOTA_VERSIONS.dump_json(lines))
 
 
 async def get_reserved(request: web.Request) -> web.StreamResponse:
@@ -204,15 +94,7 @@ async def get_reserved(request: web.Request) -> web.StreamResponse:
         raise refused("from", "must be before the end of the range")
     period = Period(start=asked.start, end=asked.end)
     found = await list_reserved(request.app[DATABASE], period, asked.project)
-    lines = [
-        ReservedLine(
-            project=each.project,
-            type=each.type,
-            unit=UNITS[ResourceType(each.type)].name,
-            hours=money.number(money.usage(int(each.reserved), UNITS[ResourceType(each.type)])),
-        )
-        for each in found
-    ]
+    lines = [reserved_line(each) for each in found]
     return answer_json(request, RESERVED_LINES.dump_json(lines))
 
 
@@ -222,50 +104,6 @@ def _base_units(quantity: Decimal, unit: Unit) -> int:
     if base != base.to_integral_value() or base > _LARGEST:
         raise refused("quantity", f"must be a multiple of 1/{unit.base_units}, and not huge")
     return int(base)
-
-
-def _shown(quantity: int, unit: Unit) -> int | float:
-    return money.number(money.quota(quantity, unit))
-
-
-def _line(quota: Quota) -> QuotaLine:
-    return QuotaLine(
-        project=quota.project,
-        type=quota.type,
-        quantity=_shown(quota.quantity, quota.unit),
-        unit=quota.unit.name,
-        starts_at=utc_text(quota.starts_at),
-        ends_at=optional_utc_text(quota.ends_at),
-    )
-
-
-def _version(quota: PastQuota) -> QuotaVersionLine:
-    return QuotaVersionLine(
-        project=quota.project,
-        type=quota.type,
-        quantity=_shown(quota.quantity, quota.unit),
-        unit=quota.unit.name,
-        starts_at=utc_text(quota.starts_at),
-        ends_at=optional_utc_text(quota.ends_at),
-        created_at=utc_text(quota.created_at),
-        created_by=quota.created_by,
-        reason=quota.reason,
-        closed_at=optional_utc_text(quota.closed_at),
-        closed_by=quota.closed_by,
-    )
-
-
-def _effect(done: QuotaDifference) -> QuotaEffect:
-    unit = UNITS[done.type]
-    return QuotaEffect(
-        project=done.project,
-        type=done.type.value,
-        action=done.action,
-        old=None if done.old is None else _shown(done.old, unit),
-        new=None if done.new is None else _shown(done.new, unit),
-        unit=unit.name,
-        effective_at=optional_utc_text(done.effective_at),
-    )
 
 
 _PATH = "/api/admin/v1/quotas"
