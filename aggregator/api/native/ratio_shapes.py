@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, Strict, TypeAdapter
 
+from aggregator.api.native.finding_shapes import shadow_warning
 from aggregator.api.wire import (
     MAX_KEYS,
-    Double,
     ExactNumber,
     ExactRatioValue,
     Flag,
@@ -23,10 +23,9 @@ from aggregator.api.wire import (
     utc_text,
     wire,
 )
-from aggregator.billing.check import Findings, ShadowedKey, UnpricedClass
+from aggregator.billing.check import ShadowedKey
 from aggregator.billing.ratio_plan import Difference
 from aggregator.billing.ratios import Declared, PastVersion
-from aggregator.rating.money import number
 from aggregator.rating.ratio import parse
 
 RatioStart = Annotated[
@@ -175,57 +174,12 @@ class DeletionQuery:
     reason: ReasonText | None = None
 
 
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdleKeyLine:
-    """A ratio that prices nothing."""
-
-    key: str
-    reason: str
-
-
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShadowLine:
-    """A virtual cluster's plain price that is used instead of a model's price."""
-
-    key: str
-    instead_of: str
-    remedy: Annotated[str, Field(description="The key that would give the model its price")]
-
-
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnpricedLine:
-    """A class of usage without a price, now or in its past."""
-
-    type: str
-    model: str | None
-    vc: str
-    items: Annotated[int, Field(description="Bill items with unpriced usage")]
-    hours: Annotated[Double, Field(description="Unpriced unit-hours")]
-    first_at: UtcTime | None
-    last_at: UtcTime | None
-    priced_by: Annotated[str | None, Field(description="The key that prices it from now on")]
-
-
-@wire
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RatioFindings:
-    """What is wrong with the declared ratios; three empty lists: nothing."""
-
-    matching_nothing: list[IdleKeyLine]
-    shadowed: list[ShadowLine]
-    unpriced: list[UnpricedLine]
-
-
 RATIO_LINES = TypeAdapter(list[RatioLine])
 RATIO_CHANGE = TypeAdapter(RatioChange)
 RATIO_IMPORT = TypeAdapter(RatioImport)
 RATIO_DIFFERENCE = TypeAdapter(RatioDifference)
 RATIO_DIFFERENCES = TypeAdapter(list[RatioDifference])
 RATIO_VERSIONS = TypeAdapter(list[RatioVersion])
-RATIO_FINDINGS = TypeAdapter(RatioFindings)
 KEY_QUERY = TypeAdapter(KeyQuery)
 DELETION_QUERY = TypeAdapter(DeletionQuery)
 SCHEDULE_QUERY = TypeAdapter(ScheduleQuery)
@@ -259,14 +213,6 @@ def ratio_difference(change: Difference, shadows: Sequence[ShadowedKey] = ()) ->
     )
 
 
-def shadow_warning(shadow: ShadowedKey) -> str:
-    """The warning that APIS asks for, with its remedy."""
-    return (
-        f"{shadow.key} is used instead of {shadow.instead_of} in that virtual cluster; "
-        f"set {shadow.remedy} to give the model its own price there"
-    )
-
-
 def ratio_version(version: PastVersion) -> RatioVersion:
     """A version with its whole story."""
     return RatioVersion(
@@ -279,31 +225,4 @@ def ratio_version(version: PastVersion) -> RatioVersion:
         reason=version.reason,
         closed_at=optional_utc_text(version.closed_at),
         closed_by=version.closed_by,
-    )
-
-
-def ratio_findings(found: Findings) -> RatioFindings:
-    """All findings."""
-    return RatioFindings(
-        matching_nothing=[
-            IdleKeyLine(key=each.key, reason=each.reason) for each in found.matching_nothing
-        ],
-        shadowed=[
-            ShadowLine(key=each.key, instead_of=each.instead_of, remedy=each.remedy)
-            for each in found.shadowed
-        ],
-        unpriced=[_unpriced_line(each) for each in found.unpriced],
-    )
-
-
-def _unpriced_line(each: UnpricedClass) -> UnpricedLine:
-    return UnpricedLine(
-        type=each.type,
-        model=each.model,
-        vc=each.vc,
-        items=each.items,
-        hours=number(each.hours),
-        first_at=optional_utc_text(each.first_at),
-        last_at=optional_utc_text(each.last_at),
-        priced_by=each.priced_by,
     )

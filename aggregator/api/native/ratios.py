@@ -7,20 +7,19 @@ from aiohttp import web
 
 from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
+from aggregator.api.native.finding_shapes import RATIO_FINDINGS, ratio_findings
 from aggregator.api.native.ratio_shapes import (
     DELETION_QUERY,
     KEY_QUERY,
     RATIO_CHANGE,
     RATIO_DIFFERENCE,
     RATIO_DIFFERENCES,
-    RATIO_FINDINGS,
     RATIO_IMPORT,
     RATIO_LINES,
     RATIO_VERSIONS,
     SCHEDULE_QUERY,
     RatioImport,
     ratio_difference,
-    ratio_findings,
     ratio_line,
     ratio_version,
 )
