@@ -12,7 +12,7 @@ from agent.accounts.checkpoint import dump_accounts, load_accounts
 from agent.clock import Anchor
 from agent.meterrow import MEASURED, dump_meter, load_meter
 from agent.model import MeterKey, ResourceType, RunKey
-from agent.state.ends import Finished
+from agent.state.finished import Finished
 from agent.state.meters import Meters
 from agent.state.node import NodeState
 from agent.state.runs import GroupKey, LiveMeter, LiveRun

@@ -11,23 +11,12 @@ from dataclasses import replace
 
 from agent import integrate
 from agent.model import MeterKey, Reading, ResourceType, Run, RunKey
-from agent.state.ends import (
-    TOLERANCE_MS,
-    Finished,
-    Moment,
-    adds_to,
-    end_of,
-    finished_of,
-    last_reading,
-    metered_before,
-)
+from agent.state.closing import change_quotas, close_run
+from agent.state.ends import Moment, end_of
+from agent.state.finished import Finished, FinishedRuns, adds_to, finished_of, metered_before
 from agent.state.meters import Meters
 from agent.state.runs import LiveMeter, LiveRun, define_run, present_groups, wanted_groups
 
-REMEMBERED_MS = 3_600_000
-"""For so long a run that is named again, or whose end is told again, goes on where it ended."""
-REMEMBERED_RUNS = 256
-"""So many of each provider."""
 YOUNG_MS = 10_000
 """So long after its start a run is looked at every second: a short one has few readings."""
 
@@ -40,7 +29,7 @@ class NodeState:
         self.meters = meters
         self.live: dict[RunKey, LiveRun] = {}
         self.ended: list[LiveRun] = []  # all their meters are closing
-        self.finished: dict[RunKey, Finished] = {}
+        self.finished = FinishedRuns()
         self._changed: list[LiveRun] = []
         self._ending: list[tuple[LiveRun, int]] = []
 
@@ -61,7 +50,7 @@ class NodeState:
         ]
         for live in gone:
             self._note_end(live, live.alive_at_ms)
-        self._forget_finished(provider, listed, moment.now_ms)
+        self.finished.forget(provider, listed, moment.now_ms)
         return known
 
     def retire_others(self, providers: Iterable[str]) -> None:
@@ -119,19 +108,6 @@ class NodeState:
         for opened in live.meters():
             self.meters.open.pop(opened.key, None)
         self._ending.append((live, ended_at_ms))
-
-    def _forget_finished(self, provider: str, listed: Mapping[RunKey, Run], now_ms: int) -> None:
-        """Drop whom nobody names any more: long ago, or too many; those that may go on last."""
-        unnamed = {
-            key: finished
-            for key, finished in self.finished.items()
-            if finished.provider == provider and key not in listed
-        }
-        since_ms = now_ms - REMEMBERED_MS
-        kept = [key for key, finished in unnamed.items() if finished.ended_at_ms >= since_ms]
-        kept.sort(key=lambda key: unnamed[key].is_open)
-        for key in unnamed.keys() - set(kept[-REMEMBERED_RUNS:]):
-            del self.finished[key]
 
     # Starts ----------------------------------------------------------------------------
 
@@ -203,17 +179,11 @@ class NodeState:
     ) -> None:
         """Close what ended with this tick's answers, and open what takes its place."""
         for live in self._changed:
-            self._change_quotas(live, now_ms)
-        self._note_sleep(blind_ms)
+            change_quotas(self.meters, live, now_ms)
+        self.finished.note_sleep(blind_ms)
         for live, ended_at_ms in self._ending:
             self._end(live, ended_at_ms, readings, blind_ms)
         self._changed, self._ending = [], []
-
-    def _note_sleep(self, blind_ms: int) -> None:
-        """Let those that have ended know of it: what goes on from their end has slept, too."""
-        if blind_ms:
-            for key, finished in self.finished.items():
-                self.finished[key] = replace(finished, asleep_ms=finished.asleep_ms + blind_ms)
 
     def settle(self, now_ms: int) -> None:
         """Account for time whose readings will not come any more, as allocated."""
@@ -233,19 +203,6 @@ class NodeState:
                 if opened.meter.position_ms < until_ms:
                     integrate.settle(opened.meter, until_ms, self.meters.hold_ms)
 
-    def _change_quotas(self, live: LiveRun, now_ms: int) -> None:
-        """Close the groups that are different now, and go on from their last readings."""
-        assert live.run is not None
-        wanted, present = wanted_groups(live.run), present_groups(live)
-        at_ms = max([now_ms, *(opened.meter.position_ms for opened in live.meters())])
-        for key, shares in present.items():
-            if wanted.get(key) != shares:
-                self.meters.close_group(live, key, at_ms)
-        for key, shares in wanted.items():
-            if key not in live.groups:
-                self.meters.open_group(live, key, shares, at_ms)
-        self.meters.note_source(live)
-
     def _end(
         self,
         live: LiveRun,
@@ -253,28 +210,12 @@ class NodeState:
         readings: Mapping[MeterKey, Reading],
         blind_ms: int,
     ) -> None:
-        """Close all meters of a run, the last readings first.
-
-        Its end may lie a little before our last look, when it had not been told yet.
-        """
-        meters = live.meters()
-        if live.run and live.run.ended_at_ms is not None:
-            _retract(meters, ended_at_ms)
-        end_ms = max([ended_at_ms, *(opened.meter.position_ms for opened in meters)])
-        seen_ms = max((opened.meter.position_ms for opened in meters), default=end_ms)
+        """Close all meters of a run, the last readings first."""
         has_restarted = live.key in self.live  # then the readings are of the new one
-        for opened in meters:
-            if reading := last_reading(live, opened, {} if has_restarted else readings):
-                hold_ms = self.meters.hold_ms
-                left = integrate.finish(opened.meter, end_ms, reading, hold_ms, blind_ms)
-                if left and end_ms > live.definition.started_at_ms:
-                    self.meters.add_rest(live, opened, left, end_ms)
-        for key in list(live.groups):
-            self.meters.close_group(live, key, end_ms)
+        last: Mapping[MeterKey, Reading] = {} if has_restarted else readings
+        finished = close_run(self.meters, live, ended_at_ms, last, blind_ms)
         if not has_restarted:
-            asleep_ms = max(0, blind_ms - (end_ms - seen_ms))  # it ended before, or in the middle
-            self.finished[live.key] = finished_of(live, meters, end_ms, asleep_ms)
-        live.ended_at_ms = end_ms
+            self.finished[live.key] = finished
         self.ended.append(live)
 
     # The clock -------------------------------------------------------------------------
@@ -295,8 +236,7 @@ class NodeState:
             else:
                 for opened in live.meters():
                     integrate.shift(opened.meter, by_ms)
-        for key, finished in self.finished.items():
-            self.finished[key] = replace(finished, ended_at_ms=finished.ended_at_ms + by_ms)
+        self.finished.shift(by_ms)
         if self.meters.floor_ms is not None:
             self.meters.floor_ms += by_ms
 
@@ -339,10 +279,3 @@ def _go_on(meters: Iterable[LiveMeter], before: Finished) -> None:
         opened.meter.asleep_ms = before.asleep_ms
         if opened.key.type is ResourceType.CPU:
             opened.meter.value, opened.meter.advanced = before.cpu_value, before.advanced
-
-
-def _retract(meters: Iterable[LiveMeter], ended_at_ms: int) -> None:
-    """Take back what was accounted for after an end; long before our last look is none."""
-    for opened in meters:
-        if opened.meter.position_ms - ended_at_ms <= TOLERANCE_MS:
-            integrate.retract(opened.meter, ended_at_ms)

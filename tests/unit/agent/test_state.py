@@ -6,7 +6,7 @@ import pytest
 
 from agent.model import MeterKey, Reading, ReadingKind, RunKey
 from agent.state import EndedRun, Moment, draft, take_draft
-from agent.state.node import REMEMBERED_MS, REMEMBERED_RUNS
+from agent.state.finished import REMEMBERED_MS, REMEMBERED_RUNS
 from tests.unit.agent.nodes import (
     CPU,
     GPU,
