@@ -19,6 +19,7 @@ from types import FrameType
 from agent.clock import AgentClock
 from agent.daemon.counters import DaemonCounters
 from agent.daemon.link import Link
+from agent.daemon.observer import Observer
 from agent.daemon.recorder import Entry, Recorder
 from agent.daemon.resume import resume
 from agent.daemon.retell import Origin, retold
@@ -28,7 +29,7 @@ from agent.daemon.textfile import Figures, Textfile
 from agent.daemon.waker import Waker
 from agent.errors import AgentError
 from agent.jobs import JobProvider
-from agent.model import MeterKey, Reading, Run, RunKey
+from agent.model import RunKey
 from agent.notify import Notifier, Watcher
 from agent.procfs import ProcFs
 from agent.samplers import Sampler
@@ -36,12 +37,11 @@ from agent.samplers.host import HostReader
 from agent.settings import AgentSettings
 from agent.spool import Spool
 from agent.spool.errors import SpoolFullError
-from agent.state import Host, Meters, Moment, dump, take_draft
+from agent.state import Host, Meters, dump, take_draft
 
 _DRAIN_SECONDS = 3.0
 _WATCHDOG_MS = 20_000  # the service manager waits for a minute
 _FRAMES_PER_LOOK = 20  # 200,000 records: the usage of a week is told in many looks
-_JITTER_MS = 10  # less than this is no suspension but two clocks read one after the other
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -84,14 +84,11 @@ class Daemon:
             now_ms=clock.now_ms,
             procfs=self._procfs,
         )
-        self._inventory = self._sources.inventory
         self._recorder = Recorder(spool, self.counters, self._on_durable)
         self._waker = Waker(watcher)
         self._whose = Host(node=settings.node.name, machine_id=machine_id)
         self._stopping = threading.Event()
         self._has_more = False  # to tell than a look had time for
-        self._suspended_ms = clock.suspended_ms()
-        self._host = host
         resumed = resume(
             spool=spool,
             clock=clock,
@@ -101,10 +98,15 @@ class Daemon:
             host=self._whose,
         )
         self.state, self._origin = resumed.state, resumed.origin
-        if resumed.suspended_ms is not None:
-            self._suspended_ms = resumed.suspended_ms
         self.state.retire_others([provider.name for provider in providers])
-        self._looking_since_ms = clock.now_ms()
+        self._observer = Observer(
+            state=self.state,
+            sources=self._sources,
+            clock=clock,
+            link=uplink,
+            host=host,
+            suspended_ms=resumed.suspended_ms,
+        )
         interval_ms = settings.agent.sample_interval_seconds * 1_000
         textfile = settings.metrics.textfile
         self._textfile = Textfile(textfile) if textfile else None
@@ -120,7 +122,7 @@ class Daemon:
         """
         self._handle_signals()
         if self._sources.look_at_devices():
-            self._take_inventory(self._clock.now_ms())
+            self._observer.take_inventory(self._clock.now_ms())
         self._uplink.start()
         try:
             self._loop()
@@ -152,7 +154,8 @@ class Daemon:
         if self._uplink.lost_stream is not None:
             self._replace_stream(self._uplink.lost_stream)
         if self._unblock() and self._follow_clock():
-            self._account(look)
+            self._observer.look(look)
+            self._record()
         if look is Look.FULL:
             self._spool.prune(self._clock.now_ms())
             self._show()
@@ -163,7 +166,8 @@ class Daemon:
         What is too much for that waits in the checkpoint.
         """
         if self._unblock() and self._follow_clock():
-            self._account(Look.FULL)
+            self._observer.look(Look.FULL)
+            self._record()
             self._record_all()
 
     def close(self) -> None:
@@ -209,75 +213,7 @@ class Daemon:
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.stop()
 
-    # One look ----------------------------------------------------------------------------
-
-    def _account(self, look: Look) -> None:
-        """Ask everybody, and let the state take what they say."""
-        now_ms, suspended_ms, answers = self._ask()
-        blind_ms = suspended_ms - self._suspended_ms  # not what is slept from now on
-        have_all_answered = self._reconcile(now_ms, answers)
-        if blind_ms > _JITTER_MS:
-            look = Look.FULL  # so that no meter's next reading bridges the sleep unknowing
-            self._suspended_ms += blind_ms
-        else:
-            blind_ms = 0
-        is_full = look is Look.FULL
-        if is_full:
-            runs = self.state.all_runs()
-        else:
-            runs = [*self.state.affected(), *self.state.young(now_ms)]
-        readings: Mapping[MeterKey, Reading] = self._sources.readings(runs) if runs else {}
-        if not have_all_answered:
-            self.state.note_alive((key.run for key in readings), now_ms)
-        self.state.observe(now_ms, readings, blind_ms)
-        self.state.conclude(now_ms, readings, blind_ms)
-        if is_full and now_ms - self._looking_since_ms >= self._hold_ms:
-            self.state.settle(now_ms)
-        if is_full:
-            self._account_for_node(now_ms, blind_ms)
-        self._record()
-
-    def _ask(self) -> tuple[int, int, Mapping[str, Sequence[Run] | None]]:
-        """The time, how long we have slept until then, and who lives; ask again after a sleep.
-
-        An answer from after a sleep may end a run at an instant after it, while this look knows
-        of no sleep: the run's last counter would bridge it as observed.
-        """
-        while True:
-            suspended_ms = self._clock.suspended_ms()
-            now_ms = self._clock.now_ms()
-            answers = self._sources.runs(self.state.live)
-            if self._clock.suspended_ms() - suspended_ms <= _JITTER_MS:
-                return now_ms, suspended_ms, answers
-
-    def _account_for_node(self, now_ms: int, blind_ms: int) -> None:
-        """Account for what of the node no job has."""
-        if self._host is not None and self.state.meters.accounts is not None:
-            accounts = self.state.meters.accounts
-            accounts.observe(now_ms, self._host.read(), self._hold_ms, blind_ms)
-            accounts.settle(now_ms, self._hold_ms)
-
-    def _reconcile(self, now_ms: int, answers: Mapping[str, Sequence[Run] | None]) -> bool:
-        """Take the answers of all providers; whether there were none missing."""
-        self._take_inventory(now_ms)
-        latest_ms = max(now_ms, self._clock.now_ms())
-        moment = Moment(now_ms=now_ms, latest_ms=latest_ms, lead_ms=self._clock.lead_ms())
-        for provider in self._sources.providers:
-            runs = answers[provider.name]
-            if runs is None:
-                continue
-            if known := self.state.reconcile(provider.name, runs, moment):
-                provider.settled(known)
-        return None not in answers.values()
-
-    def _take_inventory(self, now_ms: int) -> None:
-        """Let the books and the aggregator know which devices there are."""
-        inventory = self._sources.inventory
-        if inventory is not self._inventory:
-            self._inventory = inventory
-            self._uplink.set_devices([*inventory.devices.values()])
-        if accounts := self.state.meters.accounts:
-            accounts.set_devices(inventory.devices.values(), now_ms)
+    # What can be told --------------------------------------------------------------------
 
     def _record(self, *, flush: bool = False) -> bool:
         """Make durable what can be told; False = not all of it.
@@ -290,7 +226,7 @@ class Daemon:
             if draft is None:
                 self._has_more = False
                 return True
-            anchor, suspended_ms = self._clock.anchor, self._suspended_ms
+            anchor, suspended_ms = self._clock.anchor, self._observer.suspended_ms
             checkpoint = dump(self.state, anchor, suspended_ms, self._whose)
             entry = Entry(draft=draft, checkpoint=checkpoint, at_ms=self._clock.now_ms())
             if not self._recorder.record(entry):
@@ -320,12 +256,9 @@ class Daemon:
         was_blocked = self._recorder.is_blocked
         if self._recorder.retry():
             if was_blocked:
-                self._looking_since_ms = self._clock.now_ms()
+                self._observer.begin_anew()
             return True
-        now_ms = self._clock.now_ms()
-        for runs in self._sources.runs(self.state.live).values():
-            living = (run.key for run in runs or () if run.ended_at_ms is None)
-            self.state.note_alive(living, now_ms)
+        self._observer.look_for_life()
         return False
 
     def _show(self) -> None:
