@@ -20,11 +20,13 @@ from agent.clock import AgentClock
 from agent.daemon.counters import DaemonCounters
 from agent.daemon.link import Link
 from agent.daemon.observer import Observer
-from agent.daemon.recorder import Entry, Recorder
+from agent.daemon.recorder import Recorder
 from agent.daemon.resume import resume
-from agent.daemon.retell import Origin, retold
+from agent.daemon.retell import Origin
 from agent.daemon.schedule import Look, Schedule
 from agent.daemon.sources import Sources
+from agent.daemon.succession import begin_stream
+from agent.daemon.teller import Teller
 from agent.daemon.textfile import Figures, Textfile
 from agent.daemon.waker import Waker
 from agent.errors import AgentError
@@ -37,11 +39,10 @@ from agent.samplers.host import HostReader
 from agent.settings import AgentSettings
 from agent.spool import Spool
 from agent.spool.errors import SpoolFullError
-from agent.state import Host, Meters, dump, take_draft
+from agent.state import Host, Meters
 
 _DRAIN_SECONDS = 3.0
 _WATCHDOG_MS = 20_000  # the service manager waits for a minute
-_FRAMES_PER_LOOK = 20  # 200,000 records: the usage of a week is told in many looks
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -70,32 +71,26 @@ class Daemon:
             CheckpointError: another version of the agent wrote it.
         """
         self.counters = DaemonCounters()
-        self._settings = settings
         self._clock = clock
         self._spool = spool
         self._uplink = uplink
         self._notifier = notifier
-        self._hold_ms = settings.agent.max_hold_seconds * 1_000
+        hold_ms = settings.agent.max_hold_seconds * 1_000
         self._procfs = procfs or ProcFs()
         self._sources = Sources(
-            providers,
-            samplers,
-            self.counters,
-            now_ms=clock.now_ms,
-            procfs=self._procfs,
+            providers, samplers, self.counters, now_ms=clock.now_ms, procfs=self._procfs
         )
         self._recorder = Recorder(spool, self.counters, self._on_durable)
         self._waker = Waker(watcher)
-        self._whose = Host(node=settings.node.name, machine_id=machine_id)
+        whose = Host(node=settings.node.name, machine_id=machine_id)
         self._stopping = threading.Event()
-        self._has_more = False  # to tell than a look had time for
         resumed = resume(
             spool=spool,
             clock=clock,
-            meters=Meters(self._hold_ms, cpu_model),
+            meters=Meters(hold_ms, cpu_model),
             uptime_ms=self._procfs.uptime_ms,
             capacity=host.capacity if host else None,
-            host=self._whose,
+            host=whose,
         )
         self.state, self._origin = resumed.state, resumed.origin
         self.state.retire_others([provider.name for provider in providers])
@@ -106,6 +101,13 @@ class Daemon:
             link=uplink,
             host=host,
             suspended_ms=resumed.suspended_ms,
+        )
+        self._teller = Teller(
+            state=self.state,
+            clock=clock,
+            observer=self._observer,
+            recorder=self._recorder,
+            host=whose,
         )
         interval_ms = settings.agent.sample_interval_seconds * 1_000
         textfile = settings.metrics.textfile
@@ -155,7 +157,7 @@ class Daemon:
             self._replace_stream(self._uplink.lost_stream)
         if self._unblock() and self._follow_clock():
             self._observer.look(look)
-            self._record()
+            self._teller.tell()
         if look is Look.FULL:
             self._spool.prune(self._clock.now_ms())
             self._show()
@@ -167,8 +169,8 @@ class Daemon:
         """
         if self._unblock() and self._follow_clock():
             self._observer.look(Look.FULL)
-            self._record()
-            self._record_all()
+            self._teller.tell()
+            self._teller.tell_all()
 
     def close(self) -> None:
         """Give the spool and all else back; idempotent. `run` does it at its end."""
@@ -194,7 +196,7 @@ class Daemon:
             self.look(look)
             now_ms = self._clock.now_ms()
             self._schedule.looked(look, now_ms)
-            if self._has_more or self.state.young(now_ms):
+            if self._teller.has_more or self.state.young(now_ms):
                 self._schedule.note_event(now_ms)
             if not is_ready:
                 self._notifier.ready()
@@ -213,34 +215,7 @@ class Daemon:
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.stop()
 
-    # What can be told --------------------------------------------------------------------
-
-    def _record(self, *, flush: bool = False) -> bool:
-        """Make durable what can be told; False = not all of it.
-
-        The disk is full, or there is so much to tell that a look must not wait for it.
-        """
-        self._has_more = True
-        for _ in range(_FRAMES_PER_LOOK):
-            draft = take_draft(self.state, flush=flush)
-            if draft is None:
-                self._has_more = False
-                return True
-            anchor, suspended_ms = self._clock.anchor, self._observer.suspended_ms
-            checkpoint = dump(self.state, anchor, suspended_ms, self._whose)
-            entry = Entry(draft=draft, checkpoint=checkpoint, at_ms=self._clock.now_ms())
-            if not self._recorder.record(entry):
-                self._has_more = False
-                return False
-        return False
-
-    def _record_all(self) -> bool:
-        """Make everything up to now durable, open windows included; False = not all of it."""
-        if not self._record(flush=True):
-            return False
-        if accounts := self.state.meters.accounts:  # they need what was recorded of the jobs
-            accounts.settle(self._clock.now_ms(), self._hold_ms, flush=True)
-        return self._record(flush=True)
+    # One look ----------------------------------------------------------------------------
 
     def _on_durable(self, ended: Mapping[str, Collection[RunKey]]) -> None:
         self._uplink.wake()
@@ -285,7 +260,7 @@ class Daemon:
         if not self._clock.pending_step_ms():
             return True
         self.state.settle_all(self._clock.now_ms())
-        if not self._record_all():
+        if not self._teller.tell_all():
             return False
         step_ms = self._clock.follow()
         self.state.shift(step_ms)
@@ -301,11 +276,18 @@ class Daemon:
 
         On a full disk the old stream stays until there is room.
         """
-        now_ms = self._clock.now_ms()
         try:
-            retold_frames = self._begin_stream(now_ms)
+            retold_frames = begin_stream(
+                spool=self._spool,
+                state=self.state,
+                recorder=self._recorder,
+                origin=self._origin,
+                now_ms=self._clock.now_ms(),
+                uptime_ms=self._procfs.uptime_ms,
+            )
         except SpoolFullError:
             return
+        self._origin = Origin()
         _LOGGER.error(
             "the stream is given up for a new one; its backlog is set aside",
             extra={"action": "new_stream", "reason": reason, "told_again": retold_frames},
@@ -313,23 +295,5 @@ class Daemon:
         self.counters.lost_streams += 1
         self.state.redefine()
         if self._recorder.retry():
-            self._record()  # a stream without a checkpoint must not be left alone
+            self._teller.tell()  # a stream without a checkpoint must not be left alone
         self._uplink.resume()
-
-    def _begin_stream(self, now_ms: int) -> int:
-        """Give up what is not ours to tell; give the number of frames that are told again."""
-        origin = self._origin
-        if origin.is_renamed:
-            self._spool.start_stream(now_ms)
-            self._recorder.give_up()
-            self.state.forfeit(now_ms)
-            frames = 0
-        else:
-            frames = self._spool.start_stream(
-                now_ms, lambda batch, sequence: retold(batch, sequence, origin), origin.sequence
-            )
-            if origin.number:
-                self._recorder.give_up()
-                self.state.disown(origin.number, now_ms - self._procfs.uptime_ms())
-        self._origin = Origin()
-        return frames
