@@ -47,14 +47,11 @@ class Reading:
     """One raw value at one instant.
 
     A CPU counter in microseconds of CPU time is a `COUNTER` in m x ms as it stands:
-    1 us of CPU = 1 m x ms. `may_restart` says what a fall of a counter means: that it
-    began again at zero, or (False) that the value is the run's total, which cannot fall,
-    and was read a little less exactly than the last one: nothing was used since.
+    1 us of CPU = 1 m x ms.
     """
 
     kind: ReadingKind
     value: int
-    may_restart: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

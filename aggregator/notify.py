@@ -8,12 +8,9 @@ class Notifier:
     """Speaks to the socket that the service manager named."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        """Take the address from NOTIFY_SOCKET ("@…" = abstract) and WATCHDOG_USEC."""
+        """Take the address from NOTIFY_SOCKET ("@…" = abstract)."""
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        watchdog = environ.get("WATCHDOG_USEC", "")
-        self.watchdog_seconds = int(watchdog) / 1e6 if watchdog.isdigit() else None
-        """How often we must show that we live; None: nobody watches."""
 
     def ready(self) -> None:
         """We serve."""

@@ -115,12 +115,6 @@ class CgroupWatch:
         ]
         return boot_ms + min(starts) * TICK_US // 1000 if starts else None
 
-    def read_file(self, cgroup: FoundCgroup, name: str) -> str | None:
-        """One of its small files in the hierarchy it was found in; None = there is none."""
-        mount = next(mount for mount, is_v2 in self._mounts if is_v2 is cgroup.is_v2)
-        data = _read(f"{mount}{cgroup.path}/{name}")
-        return None if data is None else data.decode(errors="replace").strip()
-
     # The thread --------------------------------------------------------------------------
 
     def _listen(self) -> None:

@@ -189,7 +189,7 @@ def _final(fields: Fields, started: int, ended: int | None) -> dict[ResourceType
         return {}
     if ended is None:
         fields.complain("cpu_usec", "stands without ended_at; it is the reading at the end")
-    total = Reading(kind=ReadingKind.COUNTER, value=cpu_usec, may_restart=False)
+    total = Reading(kind=ReadingKind.COUNTER, value=cpu_usec)
     return {ResourceType.CPU: total}
 
 

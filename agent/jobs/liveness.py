@@ -114,7 +114,7 @@ class Liveness:
         cpu_us = None if run.cgroup is None else self._cpu_us(run.cgroup)
         if cpu_us is None:
             return {}
-        total = Reading(kind=ReadingKind.COUNTER, value=cpu_us, may_restart=False)
+        total = Reading(kind=ReadingKind.COUNTER, value=cpu_us)
         return {ResourceType.CPU: total}
 
     def forget(self, run: Run) -> None:

@@ -145,7 +145,7 @@ class Tree:
 
 
 def _readings(run: RunKey, ticks: int, memory_kib: int) -> dict[MeterKey, Reading]:
-    cpu = Reading(kind=ReadingKind.COUNTER, value=ticks * TICK_US, may_restart=False)
+    cpu = Reading(kind=ReadingKind.COUNTER, value=ticks * TICK_US)
     mem = Reading(kind=ReadingKind.LEVEL, value=memory_kib)
     return {
         MeterKey(run, ResourceType.CPU, None): cpu,

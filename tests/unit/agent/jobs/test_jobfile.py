@@ -83,7 +83,7 @@ def test_a_full_file_says_everything() -> None:
     assert run.devices[0].share == DeviceShare(type=ResourceType.GPU, id="", model=None).share
     assert run.storage_paths == ("/data/a b",)
     assert run.ended_at_ms == STARTED_MS - 123 + 1000
-    total = Reading(kind=ReadingKind.COUNTER, value=3_000_000, may_restart=False)
+    total = Reading(kind=ReadingKind.COUNTER, value=3_000_000)
     assert run.final == {ResourceType.CPU: total}
 
 

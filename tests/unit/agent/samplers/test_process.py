@@ -132,7 +132,6 @@ def test_a_tree_that_is_gone_gives_no_reading(proc: FakeProc) -> None:
     proc.put(10, 1, 3, rss=40)
     readings = sampler.sample([run_of(10, 11)])
     assert readings[MeterKey(KEY, ResourceType.CPU, None)].value == 3 * TICK_US
-    assert not readings[MeterKey(KEY, ResourceType.CPU, None)].may_restart
     proc.table.clear()
     assert sampler.sample([run_of(10, 11)]) == {}
     sampler.forget([KEY])
