@@ -84,7 +84,7 @@ def next_minute(instant_ms: int) -> int:
 
 def forfeit(meter: Meter, until_ms: int) -> None:
     """Record nothing from before `until_ms` any more; measuring goes on as it was."""
-    if until_ms > meter.cut_ms:
+    if until_ms >= meter.cut_ms:
         meter.used = meter.effective = meter.observed_ms = 0
         meter.cut_ms = meter.window_start_ms = until_ms
         meter.window_end_ms = next_minute(until_ms)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agent.accounts import NodeAccounts
 from agent.model import DEVICE_UNITS, Device, DeviceShare
 from tests.unit.agent.ledger import CPU_M, DEVICES, PlayedNode, Sums, sums
-from tests.unit.agent.nodes import CPU, GPU, HOLD_MS, MEM, START_MS, job
+from tests.unit.agent.nodes import CPU, GPU, HOLD_MS, MEM, START_MS, gpu, job
 
 WHOLE, QUARTER = (0, 1, 1), (0, 1, 4)
 MINUTE = 60_000
@@ -182,6 +182,52 @@ def test_a_device_that_is_listed_late_knows_who_holds_it() -> None:
     accounts.set_devices([Device(type=GPU, id="GPU-a", model="H200")], START_MS + MINUTE)
     accounts.settle(START_MS + 10 * MINUTE, HOLD_MS)
     assert {amount.account for amount in accounts.amounts} == {"capacity"}
+
+
+def test_a_device_that_was_given_back_before_it_is_listed_is_idle() -> None:
+    """Who held it while the driver had not answered yet holds it no longer."""
+    accounts = NodeAccounts(position_ms=START_MS, seen_ms=START_MS)
+    accounts.hold("GPU-a", 1, DEVICE_UNITS, START_MS)
+    accounts.release("GPU-a", 1, START_MS + 1_000)
+    accounts.set_devices([Device(type=GPU, id="GPU-a", model="H200")], START_MS + MINUTE)
+    accounts.settle(START_MS + 10 * MINUTE, HOLD_MS)
+    idle = sum(amount.value for amount in accounts.amounts if amount.account == "idle")
+    assert idle == sum(amount.value for amount in accounts.amounts) - idle > 0
+
+
+def test_a_restart_before_a_device_is_listed_forgets_nobody_who_holds_it() -> None:
+    """An agent that is killed while the driver has not answered makes no idle time of it."""
+    node = PlayedNode().node
+    node.tick(job(devices=[gpu("GPU-new")]))
+    node.restart()
+    accounts = node.state.meters.accounts
+    assert accounts is not None
+    listed = [Device(type=GPU, id=name, model="H200") for name in (*DEVICES, "GPU-new")]
+    accounts.set_devices(listed, node.now_ms)
+    (holding,) = accounts.devices["GPU-new"].holdings.values()
+    assert (holding.units, holding.start_ms, holding.end_ms) == (DEVICE_UNITS, START_MS, None)
+
+
+@pytest.mark.parametrize("into_minute_ms", [0, 10_000])
+def test_what_is_forfeited_is_in_no_account_and_the_books_begin_there(into_minute_ms: int) -> None:
+    """It may be told already, as another node's: nothing is told twice, and nothing missing."""
+    played = PlayedNode()
+    played.begin("a", ("GPU-a",), QUARTER, 0)
+    minutes(played, 5)
+    played.tick(into_minute_ms)
+    floor_ms = played.node.now_ms
+    played.node.state.forfeit(floor_ms)
+    told = len(played.node.told.records)
+    minutes(played, 5)
+    played.stop()
+    later = played.node.told.records[told:]
+    assert min(record.start_ms for record in later) == floor_ms
+    books = sums(later, played.node)
+    assert {key: balance(accounts) for key, accounts in books.items() if balance(accounts)} == {}
+    whole = sums(later, played.node, by_minute=False)["GPU-a", 0]
+    lived_ms = played.node.now_ms - floor_ms
+    assert whole["capacity"] == DEVICE_UNITS * lived_ms
+    assert whole["jobs"] == DEVICE_UNITS // 4 * lived_ms
 
 
 def test_an_account_is_told_under_one_number() -> None:

@@ -325,6 +325,17 @@ def test_time_forfeited_later_is_not_recorded_either() -> None:
     assert totals(records) == (100_000, 200_000, 100_000, 200_000, 100_000)
 
 
+def test_a_window_that_is_open_up_to_the_instant_is_forfeited() -> None:
+    """It began before: to tell it would be to tell that again."""
+    meter = open_meter(1, 2, 0)
+    observe(meter, 10_000, counter(10_000), HOLD_MS)
+    forfeit(meter, 10_000)
+    observe(meter, 60_000, counter(70_000), HOLD_MS)
+    records = records_of(meter)
+    assert records[0].start_ms == 10_000
+    assert totals(records) == (50_000, 100_000, 60_000, 100_000, 50_000)
+
+
 def test_a_shift_moves_the_labels_and_no_quantity() -> None:
     """After a step of the clock the meter goes on in the new time, without a hole in it."""
     still, moved = open_meter(1, 2, START_MS), open_meter(1, 2, START_MS)
