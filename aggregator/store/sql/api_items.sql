@@ -31,9 +31,11 @@ bill.bill_id::text AS bill_id, bill.node, bill.job_id, bill.job_name,
     AND (%(node)s::text IS NULL OR bill.node = %(node)s)
 
 -- fragment: live_runs
--- Those of the item's job, on nodes that are not lost.
+-- Those of the item's job, on nodes that are not lost. Another user's or virtual cluster's of
+-- that id is another job.
 FROM run
         WHERE run.cluster = bill.cluster AND run.job_id = bill.job_id AND run.settled_at IS NULL
+            AND run.user_id = bill.user_id AND run.vc = bill.vc
             AND (SELECT node.last_seen_at FROM node WHERE node.node_id = run.node_id)
                 > now() - %(lost_after)s::interval
 
@@ -110,7 +112,7 @@ part AS MATERIALIZED (
 -- fragment: running
 -- A job runs as of an hour that is over if some usage of it reaches the end of that hour.
 running AS MATERIALIZED (
-    SELECT DISTINCT bill.cluster, bill.job_id
+    SELECT DISTINCT bill.cluster, bill.job_id, bill.user_id, bill.vc
     FROM part JOIN bill USING (bill_id)
     WHERE part.ended_at = (SELECT ends_at FROM bounds)
 )
@@ -121,6 +123,7 @@ LATERAL (
         WHEN (SELECT ends_at FROM bounds) <= now() THEN EXISTS (
             SELECT FROM running
             WHERE running.cluster = bill.cluster AND running.job_id = bill.job_id
+                AND running.user_id = bill.user_id AND running.vc = bill.vc
         )
         ELSE EXISTS (SELECT <<live_runs>>) END AS is_running
 ) AS live

@@ -124,6 +124,17 @@ async def test_a_job_runs_while_any_of_its_runs_lives_on_a_node_that_speaks(
     assert [item.job_id for item in idle] == ["done", "gone"]
 
 
+async def test_a_job_of_another_user_or_virtual_cluster_is_another_job_that_may_run(
+    database: Database, rows: Rows
+) -> None:
+    """Names are not unique among namespaces: what runs there is no news for who may not see it."""
+    rows.bill("train", vc="mine", user_id=UUID(int=1))
+    rows.bill("train", vc="theirs", user_id=UUID(int=1), is_live=True)
+    rows.bill("train", vc="mine", is_live=True)
+    (own,) = await items(database, vc="mine", user_id=UUID(int=1))
+    assert not own.is_running
+
+
 async def test_unpriced_items_are_counted_by_the_same_filter(
     database: Database, rows: Rows
 ) -> None:
