@@ -122,15 +122,19 @@ class TrackedFile:
         self.is_retired = True
         self._refusal = "this run has ended already; give the new one its own started_at"
         if self.run and told:
-            self.kept = replace(self.run, ended_at_ms=told.ended_at_ms)
+            self._keep(replace(self.run, ended_at_ms=told.ended_at_ms))
 
     def keep(self, run: Run, why: str | None) -> None:
         """Its run is over and settled, and it cannot be deleted."""
-        self.kept = run
+        self._keep(run)
         self._refusal = (
             f"cannot be deleted ({why}), though its job has ended and is metered; let the agent's "
             "account write to the jobs directory, or delete the file"
         )
+
+    def _keep(self, run: Run) -> None:
+        """Go on naming it, as one whose end is settled: who has forgotten it must not bill it."""
+        self.kept = replace(run, metered_until_ms=run.ended_at_ms, final={})
 
     def resume(self, told: Told) -> bool:
         """Answer once more with an ended run of which `told` was answered; False = no news."""

@@ -93,6 +93,7 @@ class NodeState:
         CPU time alone needs no time of its own, and no quota: the last instant has it.
         """
         if not adds_to(run, before, moment):
+            self.finished.setdefault(run.key, before)  # as long as it is named
             return False
         end_ms = max(before.ended_at_ms, min(ended_at_ms + moment.lead_ms, moment.latest_ms))
         run = replace(run, ended_at_ms=max(ended_at_ms, before.told_ms or 0))

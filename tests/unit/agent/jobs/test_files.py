@@ -696,6 +696,28 @@ def test_a_file_that_cannot_be_deleted_is_not_billed_again_after_a_restart(node:
         assert look(1_000) == look(HOUR_MS) == 60_000 * 1000
 
 
+def test_a_run_that_is_told_anew_long_after_its_end_is_not_billed_again(node: Node) -> None:
+    """The provider remembers it for longer than the state does."""
+    metered = MeteredNode(now_ms=node.now_ms)
+
+    def look(after_ms: int) -> int:
+        node.now_ms += after_ms
+        node.provider.settled(metered.tick(*node.provider.runs(), after_ms=after_ms))
+        node.provider.settled(list(metered.state.finished))
+        return total(metered.told.of(ResourceType.CPU), "allocated")
+
+    node.write(cpu_m=1000, ended_at=stamp(START_MS + 60_000))
+    assert look(1_000) == 60_000 * 1000
+    for _ in range(3):
+        look(HOUR_MS)
+    node.write(cpu_m=1000)
+    assert look(1_000) == look(HOUR_MS) == 60_000 * 1000
+    node.restart()
+    metered.restart()
+    node.write(cpu_m=1000, ended_at=stamp(START_MS + 60_000))
+    assert look(1_000) == 60_000 * 1000
+
+
 def test_a_job_in_the_cgroup_of_an_earlier_one_is_not_billed_for_what_that_used(
     node: Node,
 ) -> None:
