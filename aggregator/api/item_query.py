@@ -9,8 +9,9 @@ from aiohttp import web
 from pydantic import Field, TypeAdapter
 
 from aggregator.api.cursor import read_parts, write_parts
+from aggregator.api.instants import Bound
 from aggregator.api.parse import parse_query
-from aggregator.api.wire import Bound, Count, Flag, MethodName, UuidText, wire
+from aggregator.api.wire import Count, Flag, MethodName, UuidText, wire
 from aggregator.billing.item_lists import (
     Clip,
     ItemFilter,

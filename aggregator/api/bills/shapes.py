@@ -6,15 +6,8 @@ from uuid import UUID
 
 from pydantic import Field, TypeAdapter
 
-from aggregator.api.wire import (
-    Double,
-    RatioText,
-    RatioValue,
-    ShownUuid,
-    UtcTime,
-    stored_utc_text,
-    wire,
-)
+from aggregator.api.instants import UtcTime, stored_utc_text
+from aggregator.api.wire import Double, RatioText, RatioValue, ShownUuid, wire
 from aggregator.billing.items import Item, User
 
 

@@ -9,9 +9,10 @@ from typing import Annotated, Final, Literal, TypeAlias
 from aiohttp import web
 from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
 
+from aggregator.api.instants import Day
 from aggregator.api.parse import parse_query
 from aggregator.api.problem import invalid
-from aggregator.api.wire import Day, Double, wire
+from aggregator.api.wire import Double, wire
 from aggregator.billing.cost import (
     COST_UNITS,
     Cost,

@@ -15,12 +15,13 @@ from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
 
 from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
+from aggregator.api.instants import Day
 from aggregator.api.ledger.remembered import REMEMBERED
 from aggregator.api.ledger.routes import LEDGER_TAG, needing_rates
 from aggregator.api.parse import parse_query
 from aggregator.api.problem import invalid
 from aggregator.api.route import BASE_CURRENCY, CALLER, DATABASE, Answer, Route
-from aggregator.api.wire import Day, Double, UuidText, wire
+from aggregator.api.wire import Double, UuidText, wire
 from aggregator.billing.ledger_analytics import TOP, Analytics, Days, Share, analyse
 from aggregator.rating.money import number
 

@@ -10,9 +10,10 @@ from aiohttp import web
 from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
 
 from aggregator.api.cursor import read_parts, write_parts
+from aggregator.api.instants import ANY_INSTANT_PATTERN, between_ends
 from aggregator.api.parse import parse_query
 from aggregator.api.problem import invalid
-from aggregator.api.wire import ANY_INSTANT_PATTERN, UuidText, between_ends, whole, wire
+from aggregator.api.wire import UuidText, whole, wire
 from aggregator.billing.ledger import LedgerAsked, Place
 
 DEFAULT_LIMIT = 200

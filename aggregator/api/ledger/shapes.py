@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from aggregator.api.csvtext import cells, lines
-from aggregator.api.wire import Double, UtcTime, wire
+from aggregator.api.instants import UtcTime
+from aggregator.api.wire import Double, wire
 from aggregator.billing.ledger import CURRENCY, LedgerLine, LedgerPage, LedgerPart
 from aggregator.rating.money import number
 

@@ -9,19 +9,11 @@ from aiohttp import web
 from pydantic import Field, TypeAdapter
 
 from aggregator.api.auth import Role
+from aggregator.api.instants import Month, UtcTime, utc_text
 from aggregator.api.lists import answer_array
 from aggregator.api.parse import parse_query
 from aggregator.api.route import DATABASE, Answer, Route
-from aggregator.api.wire import (
-    Double,
-    ExactNumber,
-    Month,
-    PositiveId,
-    UtcTime,
-    UuidText,
-    utc_text,
-    wire,
-)
+from aggregator.api.wire import Double, ExactNumber, PositiveId, UuidText, wire
 from aggregator.billing.adjustments import Adjustment, AdjustmentFilter, list_adjustments
 from aggregator.rating.money import number
 

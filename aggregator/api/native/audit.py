@@ -9,9 +9,10 @@ from pydantic import Field, TypeAdapter
 
 from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
+from aggregator.api.instants import UtcTime, optional_utc_text, utc_text
 from aggregator.api.parse import parse_query
 from aggregator.api.route import DATABASE, Answer, Route
-from aggregator.api.wire import Count, RatioText, UtcTime, optional_utc_text, utc_text, wire
+from aggregator.api.wire import Count, RatioText, wire
 from aggregator.billing.audit import AuditedChange, list_changes
 
 _LIMIT = 100

@@ -10,11 +10,12 @@ from aiohttp import web
 from pydantic import Field, TypeAdapter
 
 from aggregator.api.auth import Role
+from aggregator.api.instants import Minute, UtcTime, utc_text
 from aggregator.api.lists import answer_array
 from aggregator.api.parse import parse_query
 from aggregator.api.problem import Problem, invalid
 from aggregator.api.route import DATABASE, Answer, Route
-from aggregator.api.wire import Double, Minute, NodeText, UtcTime, utc_text, wire
+from aggregator.api.wire import Double, NodeText, wire
 from aggregator.billing.conservation import (
     BackwardsError,
     ConservedHour,

@@ -9,20 +9,11 @@ from pydantic import Field, TypeAdapter
 
 from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
+from aggregator.api.instants import Day, UtcTime, optional_utc_text, utc_text
 from aggregator.api.parse import parse_body
 from aggregator.api.problem import Problem, refused
 from aggregator.api.route import BASE_CURRENCY, CALLER, DATABASE, Answer, Route
-from aggregator.api.wire import (
-    Day,
-    ExactNumber,
-    ExactRatioValue,
-    RatioText,
-    ReasonText,
-    UtcTime,
-    optional_utc_text,
-    utc_text,
-    wire,
-)
+from aggregator.api.wire import ExactNumber, ExactRatioValue, RatioText, ReasonText, wire
 from aggregator.billing.audit import Author
 from aggregator.billing.currencies import DatedRate, list_rates, set_rate
 from aggregator.rating.currency import RateError

@@ -10,19 +10,12 @@ from pydantic import Field, PlainSerializer, TypeAdapter, WithJsonSchema
 
 from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
+from aggregator.api.instants import UtcTime, optional_utc_text, utc_text
 from aggregator.api.native.item_shapes import UsageDetail, usage_detail
 from aggregator.api.parse import parse_query
 from aggregator.api.problem import Problem
 from aggregator.api.route import CALLER, DATABASE, Answer, Route
-from aggregator.api.wire import (
-    Double,
-    ExactNumber,
-    UtcTime,
-    UuidText,
-    optional_utc_text,
-    utc_text,
-    wire,
-)
+from aggregator.api.wire import Double, ExactNumber, UuidText, wire
 from aggregator.billing.explain import Explanation, Segment, explain
 from aggregator.rating import money
 

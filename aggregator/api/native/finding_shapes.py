@@ -5,7 +5,8 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from aggregator.api.wire import Double, UtcTime, optional_utc_text, wire
+from aggregator.api.instants import UtcTime, optional_utc_text
+from aggregator.api.wire import Double, wire
 from aggregator.billing.check import Findings, ShadowedKey, UnpricedClass
 from aggregator.rating.money import number
 

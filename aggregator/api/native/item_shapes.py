@@ -5,7 +5,8 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from aggregator.api.wire import Double, ShownUuid, UtcTime, stored_utc_text, utc_text, wire
+from aggregator.api.instants import UtcTime, stored_utc_text, utc_text
+from aggregator.api.wire import Double, ShownUuid, wire
 from aggregator.billing.items import Item, Measured, Node
 from aggregator.rating.money import number
 

@@ -9,19 +9,11 @@ from pydantic import Field, TypeAdapter
 
 from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
+from aggregator.api.instants import Minute, UtcTime, optional_utc_text, utc_text
 from aggregator.api.parse import parse_body, parse_query
 from aggregator.api.problem import Problem
 from aggregator.api.route import CALLER, DATABASE, Answer, Route
-from aggregator.api.wire import (
-    MethodName,
-    Minute,
-    ReasonText,
-    TypeName,
-    UtcTime,
-    optional_utc_text,
-    utc_text,
-    wire,
-)
+from aggregator.api.wire import MethodName, ReasonText, TypeName, wire
 from aggregator.billing.audit import Author
 from aggregator.billing.methods import list_method_history, list_methods, set_method
 from aggregator.model import Method, ResourceType

@@ -9,19 +9,11 @@ from pydantic import Field, Strict, TypeAdapter
 
 from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
+from aggregator.api.instants import Month, UtcTime, utc_text
 from aggregator.api.parse import parse_body, parse_query
 from aggregator.api.problem import Problem
 from aggregator.api.route import CALLER, DATABASE, Answer, Route
-from aggregator.api.wire import (
-    Double,
-    Flag,
-    Month,
-    ReasonText,
-    Seconds,
-    UtcTime,
-    utc_text,
-    wire,
-)
+from aggregator.api.wire import Double, Flag, ReasonText, Seconds, wire
 from aggregator.billing.audit import Author
 from aggregator.billing.closing import (
     BacklogError,

@@ -5,18 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict, TypeAdapter
 
-from aggregator.api.wire import (
-    Double,
-    ExactRatioValue,
-    Minute,
-    RatioText,
-    ReasonText,
-    TypeName,
-    UtcTime,
-    optional_utc_text,
-    utc_text,
-    wire,
-)
+from aggregator.api.instants import Minute, UtcTime, optional_utc_text, utc_text
+from aggregator.api.wire import Double, ExactRatioValue, RatioText, ReasonText, TypeName, wire
 from aggregator.billing.quotas import PastQuota, Quota, QuotaDifference, Reserved
 from aggregator.model import ResourceType
 from aggregator.rating import money

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 
 from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
+from aggregator.api.instants import Minute, UtcTime, utc_text
 from aggregator.api.parse import parse_body
 from aggregator.api.problem import refused
 from aggregator.api.route import BASE_CURRENCY, DATABASE, Answer, Route
@@ -18,12 +19,9 @@ from aggregator.api.wire import (
     Double,
     ExactNumber,
     ExactRatioValue,
-    Minute,
     RatioText,
     TypeName,
-    UtcTime,
     bounded_list,
-    utc_text,
     wire,
 )
 from aggregator.billing.quote import Quote, QuotedLine, quote_job

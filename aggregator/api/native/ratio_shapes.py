@@ -7,20 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, Strict, TypeAdapter
 
+from aggregator.api.instants import Minute, UtcTime, optional_utc_text, utc_text
 from aggregator.api.native.finding_shapes import shadow_warning
 from aggregator.api.wire import (
     MAX_KEYS,
     ExactNumber,
     ExactRatioValue,
     Flag,
-    Minute,
     PriceList,
     RatioText,
     ReasonText,
-    UtcTime,
     bounded_list,
-    optional_utc_text,
-    utc_text,
     wire,
 )
 from aggregator.billing.check import ShadowedKey

@@ -9,10 +9,11 @@ from pydantic import Field, TypeAdapter
 
 from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
+from aggregator.api.instants import Minute, UtcTime, optional_utc_text, utc_text
 from aggregator.api.parse import parse_query
 from aggregator.api.problem import refused
 from aggregator.api.route import DATABASE, USAGE_DAYS, Answer, Route
-from aggregator.api.wire import Double, Minute, UtcTime, optional_utc_text, utc_text, wire
+from aggregator.api.wire import Double, wire
 from aggregator.billing.reconcile import Finding, Mismatch, reconcile
 from aggregator.model import Period
 from aggregator.rating.money import number

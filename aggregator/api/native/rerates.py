@@ -9,21 +9,12 @@ from pydantic import Field, TypeAdapter
 
 from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
+from aggregator.api.instants import Minute, UtcTime, optional_utc_text, utc_text
 from aggregator.api.lists import answer_array
 from aggregator.api.parse import parse_body, parse_query
 from aggregator.api.problem import Problem
 from aggregator.api.route import CALLER, DATABASE, Answer, Route
-from aggregator.api.wire import (
-    Double,
-    Minute,
-    PositiveId,
-    RatioText,
-    ReasonText,
-    UtcTime,
-    optional_utc_text,
-    utc_text,
-    wire,
-)
+from aggregator.api.wire import Double, PositiveId, RatioText, ReasonText, wire
 from aggregator.billing.audit import Author
 from aggregator.billing.rerating import (
     JobDifference,

@@ -11,20 +11,12 @@ from pydantic import Field, TypeAdapter
 
 from aggregator.api.answer import answer_json
 from aggregator.api.auth import Role
+from aggregator.api.instants import Instant, UtcTime, optional_utc_text, utc_text
 from aggregator.api.parse import parse_body, parse_query
 from aggregator.api.problem import Problem
 from aggregator.api.route import CALLER, DATABASE, Answer, Route
 from aggregator.api.tokenbook import TOKENS
-from aggregator.api.wire import (
-    Instant,
-    RatioText,
-    ReasonText,
-    UtcTime,
-    UuidText,
-    optional_utc_text,
-    utc_text,
-    wire,
-)
+from aggregator.api.wire import RatioText, ReasonText, UuidText, wire
 from aggregator.billing.audit import Author
 from aggregator.billing.scope import Scope
 from aggregator.billing.tokens import (

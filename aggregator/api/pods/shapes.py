@@ -9,9 +9,10 @@ from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
 
 from aggregator.api.answer import JSON
+from aggregator.api.instants import Bound, utc_text
 from aggregator.api.lists import Form
 from aggregator.api.pods.gpu_types import GPU_TYPES
-from aggregator.api.wire import Bound, Double, utc_text, wire
+from aggregator.api.wire import Double, wire
 from aggregator.billing.pods import DEFAULT_DAYS, Record, RecordListing
 from aggregator.rating.bucket import Bucket
 from aggregator.rating.money import number

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.api.bills.shapes import BILL_ITEMS, USAGE_ITEMS, bill_item, usage_item
-from aggregator.api.wire import stored_utc_text, utc_text
+from aggregator.api.instants import stored_utc_text, utc_text
 from aggregator.billing.items import Item
 from aggregator.units import MS_PER_HOUR, UNITS
 
