@@ -103,15 +103,15 @@ def close_period(
         int, typer.Option(min=0, max=300, help="Seconds to wait for the rater to catch up")
     ] = 60,
     with_unpriced: Annotated[
-        bool, typer.Option("--with-unpriced", help="Also if usage has no price; it stays so")
+        bool, typer.Option("--with-unpriced", help="Also if usage has no price")
     ] = False,
     yes: Yes = False,
 ) -> None:
     """Freeze a month that is over, for ever.
 
-    Usage without a price would stay without one, since no price can be declared for a closed
-    month: so it is told, with what prices it, and nothing is closed unless you say
-    --with-unpriced.
+    Usage without a price would stay without one in this month for ever, since what is priced
+    later is booked into the open one: so it is told, with what prices it, and nothing is closed
+    unless you say --with-unpriced.
 
     What is told of it later, and what is rated anew, is booked into the open month as an
     adjustment that names the hour of the usage. Months are closed in order. Closing a closed

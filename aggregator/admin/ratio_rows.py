@@ -1,5 +1,6 @@
 """How prices, their changes and what is wrong with them look as rows."""
 
+import shlex
 from collections.abc import Sequence
 from decimal import Decimal
 from itertools import zip_longest
@@ -7,6 +8,8 @@ from itertools import zip_longest
 from aggregator.admin.client import Client, Json, Number, Record
 from aggregator.admin.output import Column, Format, note, show
 from aggregator.admin.prices import said
+from aggregator.model import ResourceType
+from aggregator.rating.ratio import RatioKey
 
 BASE = "/api/admin/v1/ratios"
 
@@ -117,9 +120,29 @@ def unpriced_row(found: Record) -> Record:
     subject = f"{found['type']}{model}@{found['vc']}"
     priced_by = found["pricedBy"]
     words = f"priced by {priced_by} from now on" if priced_by else "no price is in force"
+    if found["items"]:
+        words += "; " + _remedy(found, str(priced_by or _plain_key(found)))
     times = {"firstAt": found["firstAt"], "lastAt": found["lastAt"]}
     counts = {"items": found["items"], "hours": found["hours"]}
     return _finding("unpriced", subject, words) | counts | times
+
+
+def _plain_key(found: Record) -> str:
+    """The key that would price a class, and others like it."""
+    is_device = found["type"] in {"gpu", "npu"}
+    model = str(found["model"]) if is_device and found["model"] else None
+    return str(RatioKey(type=ResourceType(str(found["type"])), model=model))
+
+
+def _remedy(found: Record, key: str) -> str:
+    """What prices the past of a class, and where that counts."""
+    named = shlex.quote(key)
+    words = (
+        f"its past (of items from {found['firstAt']} to {found['lastAt']}) is priced by `nodemeter"
+        f" ratios set {named} PRICE --from TIME --retroactive` and `nodemeter rerate --key {named}`"
+    )
+    booked = ", which books what is of a closed month into the open one"
+    return words + (booked if found["isClosed"] else "")
 
 
 def _finding(kind: str, subject: Json, detail: str) -> Record:

@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from aggregator.billing.database import Database, rows_of
+from aggregator.billing.periods import closed_until
 from aggregator.billing.ratios import declared_ratios, list_ratios
 from aggregator.billing.scope import EVERYTHING
 from aggregator.model import ResourceType
@@ -44,7 +45,8 @@ class UnpricedClass:
     """A class of usage that lacks a price, now or for some of its past.
 
     `hours` are the unit-hours without a price in `items` items; `priced_by` is the key
-    that prices the class from now on, None if none does.
+    that prices the class from now on, None if none does. `is_closed`: some of them begin in
+    a closed period, so that what is priced now is booked into an open one.
     """
 
     type: str
@@ -55,6 +57,7 @@ class UnpricedClass:
     first_at: datetime | None
     last_at: datetime | None
     priced_by: str | None
+    is_closed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +85,8 @@ async def check_ratios(database: Database) -> Findings:
     async with database.reading() as connection:
         keys = [ratio.key for ratio in await declared_ratios(connection)]
         classes = await rows_of(connection, _LIST_CLASS_FINDINGS, {}, _Class)
-    return find(keys, classes)
+        closed = await closed_until(connection)
+    return find(keys, classes, closed)
 
 
 async def shadows_of(database: Database, key: str) -> Sequence[ShadowedKey]:
@@ -91,10 +95,12 @@ async def shadows_of(database: Database, key: str) -> Sequence[ShadowedKey]:
     return [each for each in _shadowed(_meanings(keys)) if key in {each.key, each.instead_of}]
 
 
-def find(keys: Sequence[str], classes: Sequence[_Class]) -> Findings:
+def find(
+    keys: Sequence[str], classes: Sequence[_Class], closed: datetime | None = None
+) -> Findings:
     """The findings for declared keys and metered classes; pure."""
     meanings = _meanings(keys)
-    unpriced = [_unpriced(each, meanings) for each in classes]
+    unpriced = [_unpriced(each, meanings, closed) for each in classes]
     return Findings(
         matching_nothing=[idle for key in keys if (idle := _idle(key, classes))],
         shadowed=_shadowed(meanings),
@@ -137,7 +143,7 @@ def _shadowed(meanings: Sequence[RatioKey]) -> Sequence[ShadowedKey]:
     ]
 
 
-def _unpriced(each: _Class, meanings: Sequence[RatioKey]) -> UnpricedClass:
+def _unpriced(each: _Class, meanings: Sequence[RatioKey], closed: datetime | None) -> UnpricedClass:
     best = most_specific(key for key in meanings if _covers(key, each))
     return UnpricedClass(
         type=each.type,
@@ -148,6 +154,7 @@ def _unpriced(each: _Class, meanings: Sequence[RatioKey]) -> UnpricedClass:
         first_at=each.first_at,
         last_at=each.last_at,
         priced_by=None if best is None else str(best),
+        is_closed=bool(closed and each.first_at and each.first_at < closed),
     )
 
 

@@ -115,6 +115,7 @@ class _Prices:
     connection: Connection
     author: Author
     now: datetime
+    closed_until: datetime | None
     versions: Mapping[str, Sequence[Version[Decimal]]]
     closes: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
     opens: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
@@ -134,9 +135,10 @@ class _Prices:
         starts = [ratio.start for ratio in wanted if ratio.start]
         since = min([now, *starts])
         closed = await closed_until(connection) if since < now else None
-        check_open(wanted, closed)
         versions = await live_versions(connection, since, key)
-        return cls(connection=connection, author=author, now=now, versions=versions)
+        return cls(
+            connection=connection, author=author, now=now, closed_until=closed, versions=versions
+        )
 
     @property
     def state(self) -> str:
@@ -152,6 +154,8 @@ class _Prices:
         """Plan what declares these ratios of one key."""
         key = ratios[0].key
         change, differences = plan(self.versions.get(key, ()), ratios, self.now)
+        for ratio, difference in zip(ratios, differences, strict=True):
+            check_open(ratio, difference, self.closed_until)
         self._plan(key, change, differences)
         return differences
 

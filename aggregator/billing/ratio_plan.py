@@ -1,6 +1,6 @@
 """What a declaration of ratios does to their versions, and how that is told. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -103,16 +103,19 @@ def plan_deletion(
     )
 
 
-def check_open(ratios: Iterable[Ratio], closed_until: datetime | None) -> None:
-    """Raise RangeError for one that would begin in a closed period."""
-    for ratio in ratios:
-        if closed_until and ratio.start and ratio.start < closed_until:
-            raise RangeError(
-                ratio,
-                "start",
-                f"lies in a closed period, of which nothing changes: {closed_until:%Y-%m-%dT%H:%MZ}"
-                " is the earliest start",
-            )
+def check_open(ratio: Ratio, difference: Difference, closed_until: datetime | None) -> None:
+    """Raise RangeError for a change of what was in force in a closed period.
+
+    Where nothing was, a price may be given later: what it comes to is booked where it is open.
+    """
+    is_closed = closed_until and ratio.start and ratio.start < closed_until
+    if is_closed and difference.old is not None:
+        raise RangeError(
+            ratio,
+            "start",
+            "lies in a closed period, of which no price changes, and this key had one:"
+            f" {closed_until:%Y-%m-%dT%H:%MZ} is the earliest start",
+        )
 
 
 def _check_apart(ratios: Sequence[Ratio]) -> None:

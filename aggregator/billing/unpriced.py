@@ -73,7 +73,7 @@ def lines_about(period: Period, found: Sequence[UnpricedUsage]) -> Sequence[str]
     shown = found[:MAX_KEYS]
     more = [f"and {len(found) - MAX_KEYS} more keys"] if len(found) > MAX_KEYS else []
     return (
-        f"{month_name(period)} has usage without a price, and a closed month gets no more prices:",
+        f"{month_name(period)} has usage without a price; if priced later, it counts elsewhere:",
         *(f"  {each}" for each in shown),
         *(f"  {each}" for each in more),
         "Price it, rate it again, and close then:",

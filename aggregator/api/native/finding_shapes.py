@@ -43,6 +43,13 @@ class UnpricedLine:
     first_at: UtcTime | None
     last_at: UtcTime | None
     priced_by: Annotated[str | None, Field(description="The key that prices it from now on")]
+    is_closed: Annotated[
+        bool,
+        Field(
+            description="Some of these items begin in a closed period: a price that their usage"
+            " gets by re-rating is booked into the open one"
+        ),
+    ]
 
 
 @wire
@@ -82,6 +89,7 @@ def _unpriced_line(each: UnpricedClass) -> UnpricedLine:
         first_at=optional_utc_text(each.first_at),
         last_at=optional_utc_text(each.last_at),
         priced_by=each.priced_by,
+        is_closed=each.is_closed,
     )
 
 

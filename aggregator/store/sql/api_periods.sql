@@ -114,7 +114,8 @@ ORDER BY bill.type;
 
 -- name: list_unpriced_usage
 -- What counts in a period, was used in it and has no price, by what a ratio can price: the type,
--- and of devices the model. What was used before it, in closed hours, can get no price any more.
+-- and of devices the model. What was used before it is of
+-- a month that is closed already.
 SELECT bill.type,
        CASE WHEN bill.type IN ('gpu', 'npu') THEN bill.model END AS model,
        count(DISTINCT bill.bill_id) AS items,

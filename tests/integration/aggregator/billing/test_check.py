@@ -68,3 +68,9 @@ async def test_usage_without_a_price_is_listed_by_class(database: Database, rows
         ("storage", None, 0, 0.0, None),
     ]
     assert (found[0].first_at, found[2].first_at) == (NOON, None)
+    assert not any(each.is_closed for each in found)
+    rows.connection.execute(
+        "INSERT INTO period VALUES ('2026-02-01Z', '2026-03-01Z', now(), 'ada', NULL, '', 0, 0, 0)"
+    )
+    found = (await check_ratios(database)).unpriced
+    assert [each.is_closed for each in found] == [True, True, False]

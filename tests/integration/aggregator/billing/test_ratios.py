@@ -354,13 +354,33 @@ async def test_a_price_for_the_past_is_set_where_that_is_meant(
     assert await declared(database) == {"cpu": "2", "mem": "2"}
 
 
-async def test_no_price_begins_in_a_closed_period(database: Database, rows: Rows) -> None:
+async def test_no_price_of_a_closed_period_changes(database: Database, rows: Rows) -> None:
     """The earliest start is named; one in the open period is taken."""
+    rows.ratio("cpu", "1", starts_at=NOON - DAY)
     rows.connection.execute(
         "INSERT INTO period VALUES ('2026-02-01Z', '2026-03-01Z', now(), 'ada', NULL, '', 0, 0, 0)"
     )
     late = Ratio(key="cpu", value=Decimal(2), start=NOON, is_retroactive=True)
     with pytest.raises(RangeError, match=r"closed period.*2026-03-01T00:00Z is the earliest"):
         await import_ratios(database, [ratio("mem", "1"), late], ADA)
-    assert await list_history(database, None) == []
+    assert [each.key for each in await list_history(database, None)] == ["cpu"]
     await set_ratio(database, replace(late, start=datetime(2026, 3, 1, tzinfo=UTC)), ADA)
+
+
+async def test_what_had_no_price_in_a_closed_period_may_get_one(
+    database: Database, rows: Rows
+) -> None:
+    """Up to where it has one; told as retroactive, as in any other past."""
+    rows.ratio("cpu", "1", starts_at=NOON + DAY)
+    rows.connection.execute(
+        "INSERT INTO period VALUES ('2026-02-01Z', '2026-03-01Z', now(), 'ada', NULL, '', 0, 0, 0)"
+    )
+    first = Ratio(key="cpu", value=Decimal(2), start=NOON, is_retroactive=True)
+    with pytest.raises(RangeError, match="must be in the future"):
+        await set_ratio(database, replace(first, is_retroactive=False), ADA)
+    assert said(await set_ratio(database, first, ADA)) == ("add", None, 2)
+    with pytest.raises(RangeError, match="closed period"):
+        await set_ratio(database, replace(first, value=Decimal(3)), ADA)
+    new, old = await list_history(database, "cpu")
+    assert (str(new.value), new.starts_at, new.ends_at) == ("2", NOON, NOON + DAY)
+    assert (str(old.value), old.starts_at, old.ends_at) == ("1", NOON + DAY, None)

@@ -89,6 +89,34 @@ async def test_what_a_refused_close_says_is_what_prices_it(pipeline: Pipeline, a
     assert "lies in a closed period" in late
 
 
+async def test_what_a_closed_month_left_without_a_price_gets_one_in_the_open(
+    pipeline: Pipeline, api: Api
+) -> None:
+    """Told late, or left so: `ratios check` says how, and the closed month stays as it is."""
+    month = last_month()
+    name, start = f"{month.start:%Y-%m}", month.end - 2 * HOUR
+    await pipeline.send(pipeline.use(start, month.end, 3, type_="mem"))
+    await nodemeter(api, "periods", "close", name, "--with-unpriced")
+    await pipeline.send(pipeline.use(start, month.end, 126_000, type_="gpu", model="H 200"))
+    closed = (await nodemeter(api, "bills", "--period", name, "--output", "json")).json
+    found = (await nodemeter(api, "ratios", "check", "--output", "json")).json
+    told = {each["subject"].partition("@")[0]: each["detail"] for each in found}
+    for each in told.values():
+        assert "which books what is of a closed month into the open one" in each
+    assert "`nodemeter ratios set 'gpu:H 200' PRICE --from TIME --retroactive`" in told["gpu:H 200"]
+    span = ["--from", f"{start:%Y-%m-%dT%H:%MZ}", "--to", f"{month.end:%Y-%m-%dT%H:%MZ}"]
+    for key in ("gpu:H 200", "mem"):
+        await nodemeter(api, "ratios", "set", key, "2", *span[:2], "--retroactive")
+        await nodemeter(api, "rerate", *span, "--key", key, "--reason", "was forgotten")
+    assert (await nodemeter(api, "bills", "--period", name, "--output", "json")).json == closed
+    lines = (await nodemeter(api, "adjustments", "--used-period", name, "--output", "json")).json
+    assert {each["period"] for each in lines} != {name}
+    whole = (await nodemeter(api, "bills", "--output", "json")).json
+    assert {each["type"]: each["fee"] for each in whole} == {"gpu": 4, "mem": 3 * 2 * 2 / 1024}
+    assert (await nodemeter(api, "ratios", "check", "--output", "json")).json == []
+    assert "verified" in (await nodemeter(api, "periods", "show", name, "--verify")).err
+
+
 async def test_what_is_wrong_is_told_and_nothing_applied(pipeline: Pipeline, api: Api) -> None:
     """Each with the option that is at fault, status 2."""
     name = f"{last_month().start:%Y-%m}"
