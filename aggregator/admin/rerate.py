@@ -37,7 +37,7 @@ _ORDERS = (
     Column(title="REASON", field="reason"),
     Column(title="BY", field="createdBy"),
     Column(title="PERCENT", field="percent", is_number=True),
-    Column(title="CHARGES", field="charges", is_number=True),
+    Column(title="LOOKED AT", field="checked", is_number=True),
     Column(title="LINES", field="lines", is_number=True),
     Column(title="FINISHED", field="finishedAt"),
 )
@@ -110,7 +110,10 @@ def rerates(
     *,
     number: Annotated[int | None, typer.Option("--id", min=1, help="One of them")] = None,
 ) -> None:
-    """Show what was ordered to be rated again, and how far it is."""
+    """Show what was ordered to be rated again, and how far it is.
+
+    Of the charges that were looked at, two lines were appended for each that changed.
+    """
     session = session_of(context)
     asked = None if number is None else str(number)
     rows = session.client.get_list(BASE, id=asked)

@@ -76,7 +76,7 @@ class RerateLine:
     created_at: UtcTime
     created_by: str
     percent: Annotated[int, Field(ge=0, le=100)]
-    charges: Annotated[int, Field(description="Looked at so far")]
+    checked: Annotated[int, Field(description="Charges looked at so far")]
     lines: Annotated[int, Field(description="Appended so far: two for each charge that changes")]
     finished_at: UtcTime | None
 
@@ -146,7 +146,7 @@ def rerate_line(order: Rerate) -> RerateLine:
         created_at=utc_text(order.created_at),
         created_by=order.created_by,
         percent=order.percent,
-        charges=order.charge_count,
+        checked=order.charge_count,
         lines=order.line_count,
         finished_at=optional_utc_text(order.finished_at),
     )

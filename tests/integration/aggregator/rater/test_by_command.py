@@ -52,7 +52,8 @@ async def test_a_month_is_closed_and_corrected_by_command(pipeline: Pipeline, ap
     (done,) = (
         await nodemeter(api, "rerate", *span, "--reason", "contract 17", "--output", "json")
     ).json
-    assert (done["percent"], done["charges"], done["lines"]) == (100, 2, 4)
+    assert (done["percent"], done["checked"], done["lines"]) == (100, 2, 4)
+    assert trial["charges"] == 2
     lines = (await nodemeter(api, "adjustments", "--used-period", name, "--output", "json")).json
     assert sum(each["fee"] for each in lines) == 18
     assert "nothing would change" in (await nodemeter(api, "rerate", *span, "--dry-run")).err
