@@ -31,6 +31,7 @@ from aggregator.admin.client import Client
 from aggregator.admin.errors import AdminError
 from aggregator.admin.output import Format, note, print_line
 from aggregator.admin.session import Session, examples, waiting
+from aggregator.admin.wording import in_words
 
 _ANYWHERE = ("--url", "--token", "--ca-file", "--output")
 
@@ -108,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=forwarded(given), prog_name="nodemeter")
     except AdminError as error:
-        note(f"nodemeter: {error}")
+        note(f"nodemeter: {in_words(str(error))}")
         sys.exit(error.exit_status)
 
 

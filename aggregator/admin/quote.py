@@ -1,6 +1,7 @@
 """`nodemeter quote`: what a job of given size and length would cost."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -58,14 +59,10 @@ def quote(
     By the rules of rating, at the price of each part of its time, scheduled ones too. The exit
     status is 1 if something has no price: then there is no total.
     """
-    resources = [
+    resources: list[Record] = [
         *_devices("gpu", gpu or ()),
         *_devices("npu", npu or ()),
-        *(
-            {"type": name, "quantity": api_units(name, text, f"--{name}")}
-            for name, text in (("cpu", cpu), ("mem", mem), ("storage", storage))
-            if text is not None
-        ),
+        *_sizes({"cpu": cpu, "mem": mem, "storage": storage}),
     ]
     if not resources:
         raise UsageError("say what the job needs: --gpu, --npu, --cpu, --mem or --storage")
@@ -74,11 +71,18 @@ def quote(
     try:
         found = record(session.client.post("/api/admin/v1/quote", body).body)
     except UsageError as error:
-        words = str(error).replace("startsAt:", "--at").replace("hours:", "--hours")
-        raise UsageError(words) from error
+        raise UsageError(_in_options(str(error), resources)) from error
     _show(found, session.output)
     if found["total"] is None:
         raise typer.Exit(1)
+
+
+def _in_options(words: str, resources: Sequence[Record]) -> str:
+    """What is wrong with the question, by the options that it was asked with."""
+    words = words.replace("startsAt:", "--at")
+    for number, each in enumerate(resources):
+        words = re.sub(rf"resources\[{number}\](?:\.\w+)?:", f"--{each['type']}", words)
+    return words
 
 
 def _show(found: Record, how: Format) -> None:
@@ -109,6 +113,14 @@ def _devices(type_: str, texts: Sequence[str]) -> list[Record]:
         quantity = api_units(type_, number, f"--{type_}")
         found.append({"type": type_, "model": model if equals else None, "quantity": quantity})
     return found
+
+
+def _sizes(texts: Mapping[str, str | None]) -> list[Record]:
+    return [
+        {"type": name, "quantity": api_units(name, text, f"--{name}")}
+        for name, text in texts.items()
+        if text is not None
+    ]
 
 
 def _hours(text: str) -> str:
