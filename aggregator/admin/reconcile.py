@@ -133,8 +133,8 @@ def _left_out(head: Record, found: Sequence[Record], last: datetime) -> Iterator
         yield f"hours from {head['settledUntil']} on are not settled, and were not looked at"
     if unknown := _count(found, "unknown"):
         yield (
-            f"{unknown} hours of nodes were not looked at: jobs ran there, and the node did not "
-            "account yet for what it has"
+            f"{unknown} hours were not looked at, each of one type on one node: jobs ran there, "
+            "and the node did not account yet for what it has of it"
         )
     usages, bills = (_of(found, check) for check in ("usage", "bills"))
     starts = [(str(raw["startsAt"]), each) for raw, each in zip(usages, bills, strict=True)]
