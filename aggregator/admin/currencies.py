@@ -36,6 +36,8 @@ def list_rates(context: typer.Context) -> None:
     session = session_of(context)
     rows = [{**row, "rate": Number(str(row["rate"]))} for row in session.client.get_list(_PATH)]
     show(rows, _RATES, session.output)
+    if not rows:
+        note("no rates are declared: all money is in the base currency")
 
 
 @app.command(

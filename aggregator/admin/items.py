@@ -7,12 +7,14 @@ from uuid import UUID
 
 import typer
 
+from aggregator.admin.choice import one_of
 from aggregator.admin.client import Client, Record, records
 from aggregator.admin.errors import UsageError
 from aggregator.admin.explain import EXAMPLES, explain
 from aggregator.admin.output import Column, Format, note, show
 from aggregator.admin.session import examples, session_of
 from aggregator.model import Method as BillingMethod
+from aggregator.model import ResourceType
 from aggregator.rating.month import MonthError, parse_month
 
 app = typer.Typer()
@@ -186,7 +188,10 @@ def usages(
 def users(context: typer.Context) -> None:
     """Show the users whose jobs were metered."""
     session = session_of(context)
-    show(session.client.get_list("/api/Users"), _USERS, session.output)
+    rows = session.client.get_list("/api/Users")
+    show(rows, _USERS, session.output)
+    if not rows:
+        note("no job of any user was metered yet")
 
 
 @app.command(
@@ -202,6 +207,8 @@ def nodes(context: typer.Context) -> None:
     rows = session.client.get_list("/api/admin/v1/nodes")
     shown = [{**row, "deviceSummary": _summary(row)} for row in rows]
     show(shown, _NODES, session.output)
+    if not rows:
+        note("no agent has reported yet")
 
 
 def user_id(client: Client, user: str) -> str:
@@ -235,7 +242,7 @@ class _Which:
         """The same as parameters of the API; a user's name is looked up."""
         return {
             "userId": None if self.user is None else user_id(client, self.user),
-            "type": self.type_,
+            "type": self.type_ and one_of(self.type_, ResourceType, "type"),
             "job": self.job,
             "vcName": self.vc,
             "node": self.node,

@@ -4,12 +4,14 @@ from typing import Annotated
 
 import typer
 
+from aggregator.admin.choice import one_of
 from aggregator.admin.client import Record, record
 from aggregator.admin.errors import AdminError, UsageError
 from aggregator.admin.output import Column, note, printable, show
 from aggregator.admin.quantities import api_units
 from aggregator.admin.session import Reason, Yes, confirmed, examples, session_of
 from aggregator.admin.times import sent
+from aggregator.model import ResourceType
 
 app = typer.Typer(help="Quotas: what is reserved for projects.", no_args_is_help=True)
 
@@ -53,7 +55,10 @@ SomeProject = Annotated[str | None, typer.Argument(help="One project; all if non
 def list_quotas(context: typer.Context, *, project: SomeProject = None) -> None:
     """Show what is reserved, now and later."""
     session = session_of(context)
-    show(session.client.get_list(_PATH, project=project), _QUOTA, session.output)
+    rows = session.client.get_list(_PATH, project=project)
+    show(rows, _QUOTA, session.output)
+    if not rows:
+        note(f"nothing is reserved{_for(project)}")
 
 
 @app.command(
@@ -87,6 +92,7 @@ def set_quota(
     It is what the method ProjectQuota of the Cost API shows; nobody is billed for it.
     """
     session = session_of(context)
+    type_ = one_of(type_, ResourceType, "type")
     body: Record = {
         "project": project,
         "type": type_,
@@ -116,6 +122,7 @@ def delete_quota(
 ) -> None:
     """Reserve nothing of a type any more, from the next minute on."""
     session = session_of(context)
+    type_ = one_of(type_, ResourceType, "type")
     question = f"Delete the quota of {printable(project)} for {printable(type_)}?"
     if not confirmed(question, is_agreed=yes):
         raise AdminError("nothing was deleted")
@@ -127,7 +134,10 @@ def delete_quota(
 def show_history(context: typer.Context, *, project: SomeProject = None) -> None:
     """Show every quota ever set, when and why."""
     session = session_of(context)
-    show(session.client.get_list(f"{_PATH}/history", project=project), _HISTORY, session.output)
+    rows = session.client.get_list(f"{_PATH}/history", project=project)
+    show(rows, _HISTORY, session.output)
+    if not rows:
+        note(f"nothing was ever reserved{_for(project)}")
 
 
 @app.command(
@@ -149,4 +159,8 @@ def show_reserved(
     rows = session.client.get_list(f"{_PATH}/reserved", **parameters)
     show(rows, _RESERVED, session.output)
     if not rows:
-        note("nothing was reserved in this range")
+        note(f"nothing was reserved{_for(project)} in this range")
+
+
+def _for(project: str | None) -> str:
+    return f" for the project {project}" if project else ""

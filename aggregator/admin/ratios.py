@@ -62,6 +62,8 @@ def list_ratios(
     asked = "true" if scheduled else None
     rows = [said_row(each, per) for each in session.client.get_list(BASE, scheduled=asked)]
     show_prices(rows, session.output)
+    if not rows:
+        note("no price is in force: `nodemeter ratios set gpu 2.5` sets one")
 
 
 @app.command(
@@ -173,6 +175,8 @@ def show_history(
     session = session_of(context)
     versions = session.client.get_list(f"{BASE}/history", key=key)
     show([said_row(each, per) for each in versions], HISTORY, session.output)
+    if not versions:
+        note(f"no price was ever set{f' for {key}' if key else ''}")
 
 
 @app.command(

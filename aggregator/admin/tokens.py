@@ -88,7 +88,10 @@ def list_tokens(context: typer.Context) -> None:
     Those that can be used come first.
     """
     session = session_of(context)
-    show(session.client.get_list(_BASE), _COLUMNS, session.output)
+    rows = session.client.get_list(_BASE)
+    show(rows, _COLUMNS, session.output)
+    if not rows:
+        note("there was never a token: `nodemeter tokens create NAME` makes one")
 
 
 @app.command("revoke", epilog=examples("nodemeter tokens revoke alice --reason 'left'"))

@@ -117,6 +117,24 @@ async def test_a_fee_is_explained_to_the_last_digit(api: Api, pipeline: Pipeline
     assert (await api.get(nobody)).status == 404
 
 
+async def test_where_there_is_nothing_a_sentence_says_so(api: Api) -> None:
+    """Beside the head of the empty table; what nobody ever set is none."""
+    for words, sentence in (
+        (["ratios", "list"], "no price is in force: `nodemeter ratios set gpu 2.5` sets one"),
+        (["ratios", "history"], "no price was ever set"),
+        (["ratios", "history", "nokey"], "no price was ever set for nokey"),
+        (["quotas", "list"], "nothing is reserved"),
+        (["quotas", "list", "ghost"], "nothing is reserved for the project ghost"),
+        (["quotas", "history", "ghost"], "nothing was ever reserved for the project ghost"),
+        (["users"], "no job of any user was metered yet"),
+        (["nodes"], "no agent has reported yet"),
+        (["currencies", "list"], "no rates are declared: all money is in the base currency"),
+        (["tokens", "list"], "there was never a token: `nodemeter tokens create NAME` makes one"),
+    ):
+        done = await run("--url", url(api), *words)
+        assert (done.status, done.err) == (0, f"{sentence}\n"), words
+
+
 async def test_the_commands_say_what_is_wrong_with_a_call(api: Api) -> None:
     """In their own words, and nothing is changed."""
     for words, message in (
@@ -133,6 +151,14 @@ async def test_the_commands_say_what_is_wrong_with_a_call(api: Api) -> None:
         (["currencies", "set", "EUR", "1", "--from", "soon"], "--from 'soon' is no day"),
         (["quote", "--hours", "1"], "say what the job needs"),
         (["quote", "--cpu", "1", "--hours", "0"], "--hours must be more than 0"),
+        (["quote", "--cpu", "0", "--hours", "1"], "--cpu must be"),
+        (["quote", "--gpu", "a\x01=1", "--hours", "1"], "--gpu must not hold control characters"),
+        (["quote", "--cpu", "1", "--hours", "1", "--at", "soon"], "--at must be a whole minute"),
+        (["quotas", "set", "vision", "cpus", "1"], "'cpus' is no type: those are cpu, mem"),
+        (["bills", "--type", "cpus"], "'cpus' is no type: those are cpu, mem, gpu, npu, storage"),
+        (["usages", "--type", "CPU"], "did you mean cpu?"),
+        (["tokens", "create", ""], "the name must not be empty"),
+        (["ratios", "history", "\x01"], "the key must not hold control characters"),
         (["bills", "explain", "nothing"], "no bill item has the id or the job 'nothing'"),
         (["reconcile", "--from", "now", "--to", "later"], "'now' is no whole minute"),
     ):
