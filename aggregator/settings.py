@@ -149,6 +149,8 @@ class IngestSettings(Section):
     """Usage further in the future is set aside."""
     max_nodes: int = Field(default=100_000, ge=1, le=10_000_000)
     """Whoever is not known beyond them is refused: names cost rows."""
+    max_new_spools: int = Field(default=300, ge=1, le=1_000_000)
+    """Of one node within a day, which is one in five minutes; the next one is to come later."""
 
 
 class RaterSettings(Section):

@@ -8,17 +8,15 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Final, NamedTuple
-from uuid import UUID
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from aggregator.ingest.definition import is_name, is_text
+from aggregator.ingest.greeting import HelloError, check_hello
 from aggregator.ingest.session import Identity
 from aggregator.model import NodeId, StreamId
 from aggregator.store.outage import Outage, meaning
@@ -31,14 +29,8 @@ _UPSERT_NODES = query("upsert_nodes")
 _OPEN_STREAMS = query("open_streams")
 _GET_INCARNATION = query("get_incarnation")
 
-_MAX_BIGINT: Final = (1 << 63) - 1
 _MAX_GROUP: Final = 1_000
-_MAX_DEVICES: Final = 1_024
 _POOL_TIMEOUT_SECONDS: Final = 10
-
-
-class HelloError(Exception):
-    """The Hello breaks a rule; the message says which."""
 
 
 class CrowdedError(HelloError):
@@ -56,7 +48,32 @@ class ForeignStreamError(Exception):
 
 
 class BusyError(Exception):
-    """The database cannot say now; the message says why."""
+    """Not now; the message says why, and `retry_after_seconds` when, where that is known."""
+
+    retry_after_seconds: float | None = None
+
+
+class UnsteadyError(BusyError):
+    """The node came with too many new streams."""
+
+    retry_after_seconds = 600.0
+
+    def __init__(self, max_streams: int) -> None:
+        """Say how many there may be, what may be wrong, and where that is set."""
+        super().__init__(
+            f"{max_streams} new spools of this node within a day, and no more are taken: the "
+            "directory of its spool does not last, or somebody else has its certificate; "
+            "[ingest] max_new_spools is the bound"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What Hellos may cost: each of these is a row."""
+
+    nodes: int
+    new_streams: int
+    """Of one node within a day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +105,8 @@ class _Registered:
     """Those that have a row now; for the others there was no room."""
     welcomes: Mapping[StreamId, Welcome]
     """Of each stream that is its caller's own."""
+    unsteady: Collection[StreamId]
+    """The new ones for which there was no room among their node's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,53 +116,13 @@ class _Caller:
     answer: asyncio.Future[Welcome]
 
 
-def check_hello(hello: pb.Hello) -> StreamId:
-    """Refuse what cannot be stored or shown; give the stream."""
-    if not is_name(hello.node) or not is_name(hello.cluster):
-        raise HelloError("node and cluster are 1 to 256 characters, none of them control")
-    if len(hello.stream_id) != 16:
-        raise HelloError("stream_id is 16 bytes")
-    for name, text in _texts(hello):
-        if not is_text(text):
-            raise HelloError(f"{name} is at most 256 characters, none of them control")
-    if not is_address(hello.address):
-        raise HelloError("address is not an IP address (a zone like %eth0 is no part of it)")
-    if hello.capacity.cpu_m > _MAX_BIGINT or hello.capacity.mem_kib > _MAX_BIGINT:
-        raise HelloError("the capacity is out of range")
-    if len(hello.capacity.devices) > _MAX_DEVICES:
-        raise HelloError(f"the capacity has more than {_MAX_DEVICES} devices")
-    return StreamId(UUID(bytes=hello.stream_id))
-
-
-def is_address(text: str) -> bool:
-    """Whether `text` is an IP address and nothing else; a zone could be any text."""
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return "%" not in text
-
-
-def _texts(hello: pb.Hello) -> Iterator[tuple[str, str]]:
-    """All that is said in words, beside names and address, with what to call it."""
-    yield "boot_id", hello.boot_id
-    yield "machine_id", hello.machine_id
-    yield "agent_version", hello.agent_version
-    yield "incarnation", hello.incarnation
-    yield "cpu_model", hello.capacity.cpu_model
-    for device in hello.capacity.devices:
-        yield "a device's type", device.type
-        yield "a device's id", device.id
-        yield "a device's model", device.model
-
-
 class Registrar:
     """Answers Hellos; one task stores those that have come together."""
 
-    def __init__(self, pool: Pool, *, max_nodes: int) -> None:
-        """Take nothing until `run`; know so many nodes at most."""
+    def __init__(self, pool: Pool, bounds: Bounds) -> None:
+        """Take nothing until `run`."""
         self._pool = pool
-        self._max_nodes = max_nodes
+        self._bounds = bounds
         self._outage = Outage(_LOGGER, "no connection can be welcomed", "hello")
         self._callers: deque[_Caller] = deque()
         self._wake = asyncio.Event()
@@ -183,7 +162,7 @@ class Registrar:
     async def _answer(self, group: Sequence[_Caller]) -> None:
         try:
             async with self._pool.connection(_POOL_TIMEOUT_SECONDS) as connection:
-                registered = await _register(connection, group, self._max_nodes)
+                registered = await _register(connection, group, self._bounds)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             await self._answer_apart(group, error)
         except psycopg.Error as error:
@@ -195,7 +174,9 @@ class Registrar:
         else:
             self._outage.end()
             left_out = [caller for caller in group if caller.hello.node not in registered.nodes]
-            _refuse(left_out, CrowdedError(self._max_nodes))
+            _refuse(left_out, CrowdedError(self._bounds.nodes))
+            unsteady = [caller for caller in group if caller.stream_id in registered.unsteady]
+            _refuse(unsteady, UnsteadyError(self._bounds.new_streams))
             _hand_out(group, registered.welcomes)
 
     async def _answer_apart(self, group: Sequence[_Caller], error: psycopg.Error) -> None:
@@ -227,12 +208,12 @@ def _refuse(group: Sequence[_Caller], error: Exception) -> None:
 
 
 async def _register(
-    connection: AsyncConnection[TupleRow], callers: Sequence[_Caller], max_nodes: int
+    connection: AsyncConnection[TupleRow], callers: Sequence[_Caller], bounds: Bounds
 ) -> _Registered:
     """Give the welcome of each caller that there is room for and whose stream is its own."""
     async with connection.transaction(), connection.cursor() as cursor:
         columns = _node_columns([caller.hello for caller in callers])
-        await cursor.execute(_UPSERT_NODES, {**columns, "max_nodes": max_nodes})
+        await cursor.execute(_UPSERT_NODES, {**columns, "max_nodes": bounds.nodes})
         found = await cursor.fetchall()
         nodes = {name: NodeId(node_id) for name, node_id, _ in found}
         group = [caller for caller in callers if caller.hello.node in nodes]
@@ -243,9 +224,12 @@ async def _register(
                 "stream_ids": [caller.stream_id for caller in group],
                 "node_ids": [nodes[caller.hello.node] for caller in group],
                 "machine_ids": [caller.hello.machine_id for caller in group],
+                "max_streams": bounds.new_streams,
             },
         )
-        opened = {StreamId(row[0]): _Opened(*row[1:]) for row in await cursor.fetchall()}
+        rows = await cursor.fetchall()
+        unsteady = {StreamId(stream_id) for stream_id, has_room, *_ in rows if not has_room}
+        opened = {StreamId(row[0]): _Opened(*row[2:]) for row in rows if row[2] is not None}
         await cursor.execute(_GET_INCARNATION)
         row = await cursor.fetchone()
         assert row is not None
@@ -269,7 +253,7 @@ async def _register(
         for caller in group
         if caller.stream_id in opened
     }
-    return _Registered(nodes=nodes.keys(), welcomes=welcomes)
+    return _Registered(nodes=nodes.keys(), welcomes=welcomes, unsteady=unsteady)
 
 
 def _node_columns(hellos: Sequence[pb.Hello]) -> dict[str, list[str] | list[int]]:

@@ -13,7 +13,7 @@ from aggregator.descriptors import MAX_AGENTS, Shares, shares
 from aggregator.errors import NodemeterError, PortTakenError
 from aggregator.ingest.commit import Committer
 from aggregator.ingest.enrolment import ENROLMENT_CALLS, OPTIONS
-from aggregator.ingest.hello import Registrar
+from aggregator.ingest.hello import Bounds, Registrar
 from aggregator.ingest.receive import Receiver
 from aggregator.ingest.security import open_security
 from aggregator.ingest.servicer import SILENCE_SECONDS, MeteringServicer
@@ -44,7 +44,8 @@ class IngestServer:
         room = room or shares(2 * MAX_AGENTS)
         self._settings = settings.grpc
         self._security = open_security(settings, clock)
-        self._registrar = Registrar(pool, max_nodes=settings.ingest.max_nodes)
+        bounds = Bounds(nodes=settings.ingest.max_nodes, new_streams=settings.ingest.max_new_spools)
+        self._registrar = Registrar(pool, bounds)
         self._committer = Committer(pool, settings.ingest, metrics, clock)
         self._servicer = MeteringServicer(
             self._registrar,

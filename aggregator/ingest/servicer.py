@@ -17,13 +17,8 @@ from google.protobuf.message import DecodeError
 from aggregator.ca.identity import Bearer, IdentityError
 from aggregator.ingest.answer import refuse
 from aggregator.ingest.gate import AuthContext, Gate
-from aggregator.ingest.hello import (
-    BusyError,
-    ForeignStreamError,
-    HelloError,
-    Registrar,
-    Welcome,
-)
+from aggregator.ingest.greeting import HelloError
+from aggregator.ingest.hello import BusyError, ForeignStreamError, Registrar, Welcome
 from aggregator.ingest.receive import MAX_BATCHES, Receiver
 from aggregator.ingest.session import Session
 from aggregator.ingest.spools import tell_of_spool
@@ -239,15 +234,14 @@ class MeteringServicer:
                 detail="the stream belongs to another node or another machine",
             )
         except BusyError as error:
-            return None, self._busy(str(error))
+            return None, self._busy(str(error), error.retry_after_seconds)
 
     def _crowded(self) -> str:
         return f"{self._max_agents} agents are connected, and the aggregator takes no more at once"
 
-    def _busy(self, detail: str) -> pb.Reject:
-        return pb.Reject(
-            reason=pb.Reject.REASON_BUSY, retry_after_ms=self._retry_after_ms, detail=detail
-        )
+    def _busy(self, detail: str, after_seconds: float | None = None) -> pb.Reject:
+        after_ms = self._retry_after_ms if after_seconds is None else round(after_seconds * 1000)
+        return pb.Reject(reason=pb.Reject.REASON_BUSY, retry_after_ms=after_ms, detail=detail)
 
     async def _converse(self, session: Session, context: Context) -> None:
         """Read and write until the agent hangs up or the outbox is closed."""

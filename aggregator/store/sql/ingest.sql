@@ -34,14 +34,26 @@ SET cluster = excluded.cluster, address = excluded.address, boot_id = excluded.b
 RETURNING name, node_id, first_seen_at < now();
 
 -- name: open_streams
--- The epoch fences older connections. No row: the stream is another node's or machine's.
+-- The epoch fences older connections. No epoch: the stream is another node's or machine's,
+-- or it is new and its node had so many new ones within a day that there is no room.
 -- The digest of the mark shows an agent whether its spool went on as another one did.
-WITH opened AS (
+WITH said AS MATERIALIZED (
+    SELECT stream_id, node_id, machine_id,
+           CASE WHEN EXISTS (SELECT FROM stream WHERE stream.stream_id = told.stream_id) THEN true
+                ELSE %(max_streams)s::bigint > (
+                    SELECT count(*) FROM stream
+                    WHERE stream.node_id = told.node_id
+                      AND stream.created_at > now() - INTERVAL '1 day')
+           END AS has_room
+    FROM unnest(%(stream_ids)s::uuid[], %(node_ids)s::bigint[], %(machine_ids)s::text[])
+        AS told (stream_id, node_id, machine_id)
+),
+opened AS (
     INSERT INTO stream (stream_id, node_id, machine_id, epoch, acked_through, hello,
                         created_at, connected_at)
     SELECT stream_id, node_id, machine_id, 1, 0, nextval('stream_hello_seq'), now(), now()
-    FROM unnest(%(stream_ids)s::uuid[], %(node_ids)s::bigint[], %(machine_ids)s::text[])
-        AS said (stream_id, node_id, machine_id)
+    FROM said
+    WHERE has_room
     ORDER BY stream_id
     ON CONFLICT (stream_id) DO UPDATE
     SET epoch = stream.epoch + 1, connected_at = excluded.connected_at, hello = excluded.hello,
@@ -52,9 +64,10 @@ WITH opened AS (
            OR '' IN (stream.machine_id, excluded.machine_id))
     RETURNING stream_id, epoch, acked_through, hello, seizures
 )
-SELECT opened.stream_id, opened.epoch, opened.acked_through, opened.hello, opened.seizures,
-       batch.digest
-FROM opened
+SELECT said.stream_id, said.has_room, opened.epoch, opened.acked_through, opened.hello,
+       opened.seizures, batch.digest
+FROM said
+LEFT JOIN opened USING (stream_id)
 LEFT JOIN batch ON batch.stream_id = opened.stream_id AND batch.sequence = opened.acked_through;
 
 -- name: lock_streams

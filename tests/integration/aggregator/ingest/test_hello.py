@@ -1,13 +1,16 @@
 """Who may connect, and what a Hello is answered with."""
 
 import asyncio
+from uuid import UUID
 
 import psycopg
 import pytest
 from psycopg.rows import TupleRow
 
+from aggregator.clock import utc_now
 from aggregator.errors import PortTakenError
-from aggregator.ingest.hello import HelloError, Registrar, Welcome
+from aggregator.ingest.greeting import HelloError
+from aggregator.ingest.hello import Bounds, Registrar, UnsteadyError, Welcome
 from aggregator.ingest.server import IngestServer
 from aggregator.metrics import Metrics
 from aggregator.settings import GrpcSettings, Settings
@@ -104,7 +107,7 @@ async def test_a_hello_that_the_database_refuses_costs_no_other_its_welcome(
     """They are stored together; should our checks miss something, it is told apart."""
     database.execute("ALTER TABLE node ADD CHECK (name <> 'evil')")
     names = [*(f"n{number}" for number in range(5)), "evil", "n5"]
-    registrar = Registrar(pool, max_nodes=100)
+    registrar = Registrar(pool, Bounds(nodes=100, new_streams=100))
     hellos = [asyncio.create_task(registrar.welcome(Spool(node=name).hello())) for name in names]
     runs = asyncio.create_task(registrar.run())  # after all have said theirs
     try:
@@ -121,7 +124,7 @@ async def test_many_names_make_no_more_rows_than_there_is_room_for(
     pool: Pool, database: Database
 ) -> None:
     """Whoever is known is welcome; whoever comes with another name is told of the bound."""
-    registrar = Registrar(pool, max_nodes=3)
+    registrar = Registrar(pool, Bounds(nodes=3, new_streams=100))
     runs = asyncio.create_task(registrar.run())
 
     async def greet(*names: str) -> list[str]:
@@ -142,6 +145,54 @@ async def test_many_names_make_no_more_rows_than_there_is_room_for(
         ("b",),
         ("d",),
     ]
+
+
+async def test_many_new_spools_of_a_node_make_no_more_rows_than_a_day_may(
+    pool: Pool, database: Database
+) -> None:
+    """Its known ones and other nodes are welcome; a day later there is room for new ones."""
+    registrar = Registrar(pool, Bounds(nodes=100, new_streams=3))
+    runs = asyncio.create_task(registrar.run())
+    spools = [Spool(node="varies") for _ in range(5)]
+
+    async def greet(*callers: Spool) -> list[bool]:
+        hellos = [registrar.welcome(each.hello()) for each in callers]
+        answers = await asyncio.gather(*hellos, return_exceptions=True)
+        refused = [one for one in answers if not isinstance(one, Welcome)]
+        assert all(isinstance(one, UnsteadyError) for one in refused), refused
+        assert all("[ingest] max_new_spools" in str(one) for one in refused)
+        return [isinstance(one, Welcome) for one in answers]
+
+    try:
+        assert await greet(*spools) == [True, True, True, False, False]
+        assert await greet(spools[3], spools[0], Spool(node="other")) == [False, True, True]
+        assert database.execute("SELECT count(*) FROM stream").fetchone() == (4,)
+        database.execute(
+            "UPDATE stream SET created_at = created_at - INTERVAL '1 day' WHERE stream_id = %s",
+            [UUID(bytes=spools[1].stream_id)],
+        )
+        assert await greet(*spools[3:]) == [True, False]
+    finally:
+        runs.cancel()
+
+
+async def test_a_node_with_too_many_new_spools_is_told_when_to_come_back(
+    pool: Pool, settings: Settings, metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It keeps what it meters meanwhile; the log says it once."""
+    ingest_settings = settings.ingest.model_copy(update={"max_new_spools": 1})
+    few = settings.model_copy(update={"ingest": ingest_settings})
+    async with IngestServer(pool, few, metrics, utc_now) as ingest:
+        for spool, is_welcome in [(Spool(), True), (Spool(), False), (Spool(), False)]:
+            async with connected(ingest.port) as client:
+                await client.say(spool.hello())
+                answer = await client.receive()
+            assert answer is not None
+            assert answer.HasField("welcome") is is_welcome
+            if not is_welcome:
+                assert answer.reject.reason == pb.Reject.REASON_BUSY
+                assert answer.reject.retry_after_ms == 600_000
+    assert len([each for each in caplog.records if vars(each).get("action") == "hello"]) == 1
 
 
 async def test_a_capacity_out_of_range_is_refused(ingest: IngestServer) -> None:

@@ -13,7 +13,7 @@ from aggregator.clock import to_ms, utc_now
 from aggregator.ingest.commit import Committer
 from aggregator.ingest.decode import decode
 from aggregator.ingest.definition import TimeBounds
-from aggregator.ingest.hello import Registrar
+from aggregator.ingest.hello import Bounds, Registrar
 from aggregator.ingest.session import Session
 from aggregator.ingest.settle import BatchItem, PulseItem
 from aggregator.metrics import Metrics
@@ -27,7 +27,7 @@ Database = psycopg.Connection[TupleRow]
 
 async def welcomed(pool: Pool, spools: list[Spool]) -> list[Session]:
     """A connection of each."""
-    registrar = Registrar(pool, max_nodes=100)
+    registrar = Registrar(pool, Bounds(nodes=100, new_streams=100))
     runs = asyncio.create_task(registrar.run())
     try:
         welcomes = [await registrar.welcome(spool.hello()) for spool in spools]
