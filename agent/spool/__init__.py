@@ -33,23 +33,21 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 
 from agent.backlog import Missing, StoredBatch
 from agent.errors import SpoolError
 from agent.spool import disk, recover
+from agent.spool.carry import Retell, carry
 from agent.spool.counters import SpoolCounters
-from agent.spool.errors import SpoolFullError
+from agent.spool.errors import failed
 from agent.spool.frame import encode_frame
-from agent.spool.head import STREAM_ID_BYTES, Head, Mark
+from agent.spool.head import STREAM_ID_BYTES, Mark
+from agent.spool.marks import Marks
 from agent.spool.room import Room
 from agent.spool.segment import Segment
 from agent.spool.segments import Segments
 from agent.spool.writer import Writer
-
-Retell = Callable[[bytes, int], bytes]
-"""Makes a stored Batch one of another stream, of the sequence that is given."""
 
 
 class Spool:
@@ -80,14 +78,15 @@ class Spool:
             self._lock_fd = recover.take_lock(directory)
             opened.callback(os.close, self._lock_fd)
             try:
-                self._head = recover.open_head(directory, random_bytes)
-                opened.callback(self._head.close)
+                head = recover.open_head(directory, random_bytes)
+                self._marks = Marks(directory, head, self.counters)
+                opened.callback(self._marks.close)
                 self._segments = recover.open_segments(directory, self.stream_id)
-                self.recovered = recover.recovered_from(self._segments, self._head.mark)
+                self.recovered = recover.recovered_from(self._segments, self._marks.mark)
             except OSError as error:
                 raise SpoolError(f"the spool in {directory} cannot be opened: {error}") from error
             opened.pop_all()
-        mark, claimed = self._head.mark, self._segments.last_claimed
+        mark, claimed = self._marks.mark, self._segments.last_claimed
         self._last_sequence = max(claimed, mark.acked_through, mark.sent_through)
         self.counters.damages = self.recovered.damages
         self._writer = self._begin_writing()
@@ -96,7 +95,7 @@ class Spool:
     @property
     def stream_id(self) -> bytes:
         """See `Backlog`."""
-        return self._head.mark.stream_id
+        return self._marks.mark.stream_id
 
     @property
     def last_sequence(self) -> int:
@@ -106,20 +105,19 @@ class Spool:
     @property
     def acked_through(self) -> int:
         """See `Backlog`."""
-        return self._head.mark.acked_through
+        return self._marks.mark.acked_through
 
     @property
     def incarnation(self) -> str:
         """See `Backlog`."""
-        return self._head.mark.incarnation
+        return self._marks.mark.incarnation
 
     def missing(self) -> Iterator[Missing]:
         """Every hole after what was acked: destroyed, and to be declared."""
         sequence = self.acked_through + 1
         while sequence <= self._last_sequence:
             with self._lock:
-                is_held = self._segments.holder(sequence) is not None
-                hole = None if is_held else self._segments.missing(sequence, self._last_sequence)
+                hole = self._segments.hole(sequence, self._last_sequence)
             if hole:
                 yield hole
             sequence = hole.last + 1 if hole else sequence + 1
@@ -141,10 +139,8 @@ class Spool:
         try:
             segment = self._write(frame, sequence)
         except OSError as error:
-            if not disk.is_full(error):
-                raise SpoolError(f"cannot write to {self._directory}: {error}") from error
-            self.counters.full_errors += 1
-            raise SpoolFullError(f"no room for the spool in {self._directory}") from error
+            self.counters.full_errors += disk.is_full(error)
+            raise failed("write to", self._directory, error) from error
         with self._lock:
             segment.add(frame, sequence, at_ms)
             self._last_sequence = sequence
@@ -158,10 +154,9 @@ class Spool:
         Raises:
             SpoolError: the acked position could not be made durable; nothing was deleted.
         """
-        oldest_ms = now_ms - self._retention_ms
         done = self._segments.done(self.acked_through)
         try:
-            self._delete([segment for segment in done if segment.last_at_ms < oldest_ms])
+            self._delete([each for each in done if each.last_at_ms < now_ms - self._retention_ms])
         except OSError as error:
             raise SpoolError(f"cannot prune {self._directory}: {error}") from error
         self._room.keep_reserve()
@@ -184,13 +179,13 @@ class Spool:
         stream_id = self._random_bytes(STREAM_ID_BYTES)
         base = max(after, self.acked_through) if retell else self._last_sequence
         mark = Mark(stream_id=stream_id, sent_at_ms=0 if retell else now_ms)
+        left, path = range(base + 1, self._last_sequence + 1), self._directory / recover.NEXT
         with self._lock:
             try:
-                carried = self._carry(stream_id, base, retell) if retell else None
-                self._store(mark)
+                carried = retell and carry(self._segments, left, path, stream_id, retell)
+                self._marks.store(mark)
             except OSError as error:
-                kind = SpoolFullError if disk.is_full(error) else SpoolError
-                raise kind(f"cannot start a stream in {self._directory}: {error}") from error
+                raise failed("start a stream in", self._directory, error) from error
             given_up, self._segments = self._segments, Segments([carried] if carried else [])
             given_up.close()
             for segment in given_up:
@@ -207,8 +202,8 @@ class Spool:
         if self._lock_fd < 0:
             return
         with self._lock, suppress(OSError):
-            self._store(self._head.mark)
-        self._head.close()
+            self._marks.store(self._marks.mark)
+        self._marks.close()
         self._segments.close()
         os.close(self._lock_fd)
         self._lock_fd = -1
@@ -224,22 +219,17 @@ class Spool:
                 return Missing(first=sequence, last=sequence, reason=reason)
             segment = self._segments.holder(sequence)
             stored = segment and self._read(segment, sequence)
-            return stored or self._segments.missing(sequence, self._last_sequence)
+            return stored or self._segments.hole(sequence, self._last_sequence)
 
     def mark_sent(self, batch: StoredBatch) -> None:
         """See `Backlog`."""
         with self._lock:
-            mark = self._head.mark
-            if batch.sequence > mark.sent_through:
-                self._note(replace(mark, sent_through=batch.sequence, sent_at_ms=batch.at_ms))
+            self._marks.note_sent(batch)
 
     def ack(self, acked_through: int) -> None:
         """See `Backlog`."""
         with self._lock:
-            mark = self._head.mark
-            if acked_through > mark.acked_through:
-                durable = min(acked_through, self._last_sequence)
-                self._note(replace(mark, acked_through=durable))
+            self._marks.note_acked(min(acked_through, self._last_sequence))
 
     def refuse(self, sequence: int, reason: str) -> bool:
         """See `Backlog`. Its checkpoint stays of use, and so the frame where it is."""
@@ -248,8 +238,7 @@ class Spool:
             stored = self._read(holder, sequence) if holder else None
             if stored is None:
                 return False
-            name = f"{self.stream_id.hex()}-{sequence:020}.batch"
-            recover.keep_refused(self._directory / recover.REFUSED / name, stored.batch)
+            recover.keep_refused(self._directory, self.stream_id, stored)
             self._refused[sequence] = reason
         self.counters.refused_frames += 1
         return True
@@ -257,43 +246,7 @@ class Spool:
     def rewind(self, acked_through: int, incarnation: str) -> None:
         """See `Backlog`."""
         with self._lock:
-            mark = self._head.mark
-            through = min(acked_through, mark.acked_through)
-            rewound = replace(mark, acked_through=through, incarnation=incarnation)
-            if through < mark.acked_through:
-                with suppress(OSError):  # else frames that are needed again might be deleted
-                    self._store(rewound)
-                    return
-            self._note(rewound)
-
-    # Another stream ------------------------------------------------------------------
-
-    def _carry(self, stream_id: bytes, base: int, retell: Retell) -> Segment | None:
-        """Write what follows `base` as another stream's first segment; None = nothing does."""
-        path = self._directory / recover.NEXT
-        path.touch(mode=0o600)
-        segment = Segment.create(path, stream_id, 1)
-        try:
-            segment.fill(self._renewed(stream_id, base, retell))
-        except OSError:
-            segment.remove()
-            raise
-        if segment.sequences:
-            return segment
-        segment.remove()
-        return None
-
-    def _renewed(
-        self, stream_id: bytes, base: int, retell: Retell
-    ) -> Iterator[tuple[bytes, int, int]]:
-        for old in range(base + 1, self._last_sequence + 1):
-            holder = self._segments.holder(old)
-            content = holder and holder.read(old)
-            if content:
-                new, at_ms = old - base, content.header.at_ms
-                batch = retell(content.stored.batch, new)
-                frame = encode_frame(stream_id, new, at_ms, batch, content.checkpoint)
-                yield frame, new, at_ms
+            self._marks.rewind(acked_through, incarnation)
 
     # Inside --------------------------------------------------------------------------
 
@@ -328,7 +281,7 @@ class Spool:
     def _delete(self, segments: list[Segment]) -> None:
         if segments:
             with self._lock:
-                self._store(self._head.mark)
+                self._marks.store(self._marks.mark)
                 for segment in segments:
                     self._segments.remove(segment)
             self.counters.deleted_segments += len(segments)
@@ -340,23 +293,7 @@ class Spool:
         except OSError as error:
             raise SpoolError(f"cannot read {segment.path}: {error}") from error
         if content is None:
-            segment.drop(sequence)
+            self._segments.drop(sequence)
             self.counters.damages += 1
             return None
         return content.stored
-
-    def _store(self, mark: Mark) -> None:
-        """Make a mark durable; a head file that fails is replaced from memory."""
-        try:
-            self._head.store(mark)
-        except OSError:
-            broken = self._head
-            self._head = Head.create(self._directory / "head", mark)
-            broken.close()
-
-    def _note(self, mark: Mark) -> None:
-        try:
-            self._head.note(mark)
-        except OSError:  # what it guards against needs a second fault
-            self._head.mark = mark
-            self.counters.mark_errors += 1

@@ -5,7 +5,10 @@ SpoolError            the disk failed; a restart may find it well again
 └── SpoolLockedError  another agent works on this spool
 """
 
+from pathlib import Path
+
 from agent.errors import SpoolError
+from agent.spool.disk import is_full
 
 
 class SpoolFullError(SpoolError):
@@ -14,3 +17,10 @@ class SpoolFullError(SpoolError):
 
 class SpoolLockedError(SpoolError):
     """Two agents on one spool would give out the same sequences twice."""
+
+
+def failed(doing: str, directory: Path, error: OSError) -> SpoolError:
+    """What it means for the spool's caller that the disk refused."""
+    if is_full(error):
+        return SpoolFullError(f"no room for the spool in {directory}")
+    return SpoolError(f"cannot {doing} {directory}: {error}")

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.backlog import StoredBatch
 from agent.errors import SpoolError
 from agent.spool import disk
 from agent.spool.errors import SpoolLockedError
@@ -130,11 +131,12 @@ def recovered_from(segments: Segments, mark: Mark) -> Recovered:
     )
 
 
-def keep_refused(path: Path, batch: bytes) -> None:
+def keep_refused(directory: Path, stream_id: bytes, stored: StoredBatch) -> None:
     """Keep what cannot be delivered; on a full disk the frame itself is all there is."""
+    path = directory / REFUSED / f"{stream_id.hex()}-{stored.sequence:020}.batch"
     with suppress(OSError):
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        path.write_bytes(batch)
+        path.write_bytes(stored.batch)
 
 
 def _copy_aside(segment: Segment, damage: Damage) -> None:

@@ -59,8 +59,16 @@ class Segments:
         newest_first = reversed(self._segments)
         return next((segment for segment in newest_first if segment.holds(sequence)), None)
 
-    def missing(self, first: int, last_sequence: int) -> Missing:
-        """The whole hole that begins with `first`, which no segment holds."""
+    def drop(self, sequence: int) -> None:
+        """Forget a frame that is not whole any more, and what was refused for it before."""
+        for segment in self._segments:
+            if segment.holds(sequence):
+                segment.drop(sequence)
+
+    def hole(self, first: int, last_sequence: int) -> Missing | None:
+        """The whole hole that begins with `first`; None = some segment holds that."""
+        if self.holder(first):
+            return None
         following = [segment.next_after(first) for segment in self._segments]
         present = [sequence for sequence in following if sequence is not None]
         last = min(present) - 1 if present else last_sequence

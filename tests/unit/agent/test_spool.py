@@ -13,6 +13,7 @@ from agent.errors import SpoolError
 from agent.spool import Spool, disk
 from agent.spool.errors import SpoolFullError, SpoolLockedError
 from agent.spool.segments import GONE
+from tests.unit.agent.spools import flip, places
 
 NOW_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000
@@ -385,7 +386,13 @@ def test_of_a_sequence_written_twice_the_later_one_counts(
             spool.append(b"refused", b"", NOW_MS)
     assert spool.append(b"taken", b"", NOW_MS) == 2
     spool.close()
-    assert batch_of(opened(), 2) == b"taken"
+    again = opened()
+    assert batch_of(again, 2) == b"taken"
+    taken = places(again)[-1]
+    flip(taken.path, taken.end - 1)
+    hole = again.fetch(2)
+    assert isinstance(hole, Missing), "nor is the refused one, should the other be destroyed"
+    assert (hole.first, hole.last) == (2, 2)
 
 
 def test_a_first_frame_that_fails_is_written_anew(
