@@ -1,6 +1,6 @@
 """What projects, namespaces and clusters used or reserved, by days, weeks or months.
 
-Usage is the sum of the daily rollup, so a day's is that of its bookings. What is reserved is
+Usage is the sum of the daily rollups, so a day's is that of its bookings. What is reserved is
 a quota times the time within each step that it holds, used or not, past or to come. A quota
 is a project's as a whole: it is of no cluster and no namespace, of no user and no virtual
 cluster, and who may see only those sees none.
@@ -20,10 +20,11 @@ from aggregator.billing.scope import Scope
 from aggregator.model import ResourceType
 from aggregator.rating import money
 from aggregator.rating.price import PER
-from aggregator.store.queries import query
+from aggregator.store.queries import Query, query
 from aggregator.units import UNITS, Unit
 
 _LIST_COST_USAGE = query("list_cost_usage")
+_LIST_COST_USAGE_OF_USER = query("list_cost_usage_of_user")
 _LIST_COST_QUOTAS = query("list_cost_quotas")
 
 Step: TypeAlias = Literal["day", "week", "month"]
@@ -159,10 +160,16 @@ async def list_costs(database: Database, asked: CostsAsked, scope: Scope) -> Cos
     """The page that was asked for: by days, then by cluster, project and namespace."""
     if asked.matches_nothing:
         return CostPage(total=0, costs=())
-    is_reserved = asked.quantity is Quantity.RESERVED
-    statement = _LIST_COST_QUOTAS if is_reserved else _LIST_COST_USAGE
+    statement = _statement(asked, scope)
     async with database.reading() as connection:
         # A plan for these very values: what is not asked for costs nothing then.
         rows = await rows_of(connection, statement, asked.parameters(scope), _Row, prepare=False)
     found = [cost for row in rows if (cost := row.cost())]
     return CostPage(total=rows[0].total, costs=found)
+
+
+def _statement(asked: CostsAsked, scope: Scope) -> Query:
+    """Classes of items are of no user, and few: who asks for one user's asks for items."""
+    if asked.quantity is Quantity.RESERVED:
+        return _LIST_COST_QUOTAS
+    return _LIST_COST_USAGE if scope.user_id is None else _LIST_COST_USAGE_OF_USER

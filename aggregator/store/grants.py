@@ -144,11 +144,22 @@ TABLES: Final[Mapping[str, Rights]] = {
         ),
         Role.API: (SELECT,),
     },
+    "daily_class": {
+        Role.RATER: (
+            SELECT,
+            INSERT,
+            update("allocated", "used", "effective", "length_ms"),
+            update("billed", "unpriced", "amount"),
+        ),
+        Role.API: (SELECT,),
+    },
+    "item_class": {Role.RATER: (SELECT, INSERT), Role.API: (SELECT,)},
     "bill": {
         Role.RATER: (
             SELECT,
             INSERT,
-            update("ended_at", *_SUMS, "billed", "unpriced", "amount", "ratio_id", "is_mixed"),
+            update("first_day", "last_day", "ended_at", *_SUMS, "billed", "unpriced", "amount"),
+            update("ratio_id", "is_mixed"),
         ),
         Role.API: (SELECT,),
         Role.MAINTENANCE: (select("is_unpriced"),),

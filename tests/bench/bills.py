@@ -63,7 +63,8 @@ PRICES = """
 BILLS = """
     INSERT INTO bill (bill_id, run_id, cluster, node, job_id, job_name, user_id, username, vc,
         project, namespace, kind, type, model, quota, started_at, ended_at, allocated, used,
-        effective, billed, unpriced, length_ms, observed_ms, amount, ratio_id, is_mixed)
+        effective, billed, unpriced, length_ms, observed_ms, amount, ratio_id, is_mixed,
+        item_class_id)
     SELECT gen_random_uuid(), run_id, cluster, '10.0.0.1', job_id, job_name, user_id, username,
         vc, project, namespace, kind, type, CASE type WHEN 'gpu' THEN 'NVIDIA H200' END, quota,
         started_at, coalesce(ended_at, started_at + INTERVAL '1 hour'), quota * length_ms,
@@ -71,7 +72,7 @@ BILLS = """
         CASE WHEN run_id %% 20 = 0 THEN quota * length_ms ELSE 0 END, length_ms, length_ms,
         CASE WHEN run_id %% 20 = 0 THEN 0 ELSE quota * length_ms * value END,
         CASE WHEN run_id %% 20 = 0 THEN 0 WHEN run_id %% 10 <> 1 THEN ratio_id END,
-        run_id %% 10 = 1
+        run_id %% 10 = 1, 0
     FROM (
         SELECT run.*, type, quota,
             round(extract(epoch FROM coalesce(ended_at, started_at + INTERVAL '1 hour')

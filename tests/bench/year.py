@@ -60,9 +60,10 @@ BILLS = """
     )
     INSERT INTO bill (bill_id, run_id, cluster, node, job_id, job_name, user_id, vc, project,
         namespace, kind, type, quota, started_at, ended_at, allocated, used, effective, billed,
-        unpriced, length_ms, observed_ms, amount, is_mixed)
+        unpriced, length_ms, observed_ms, amount, is_mixed, item_class_id, first_day, last_day)
     SELECT gen_random_uuid(), run_id, cluster, '10.0.0.1', job_id, job_name, user_id, vc, project,
-        namespace, kind, 'cpu', 4000, started_at, ended_at, 0, 0, 0, 0, 0, 0, 0, 0, true
+        namespace, kind, 'cpu', 4000, started_at, ended_at, 0, 0, 0, 0, 0, 0, 0, 0, true, 0,
+        %(start)s, %(start)s::timestamptz + (%(days)s - 1) * INTERVAL '1 day'
     FROM part
 """
 DAILY = """
@@ -79,6 +80,26 @@ TYPE = """
     UPDATE bill
     SET type = %(type)s, quota = 126000,
         model = CASE %(type)s WHEN 'gpu' THEN 'NVIDIA model ' || run_id %% 4 END
+"""
+CLASSES = """
+    TRUNCATE item_class, daily_class;
+    INSERT INTO item_class (cluster, vc, project, namespace, kind, type, model, quota, gpu)
+    SELECT DISTINCT cluster, vc, project, namespace, kind, type, model,
+        CASE type WHEN 'gpu' THEN quota ELSE 0 END, model
+    FROM bill;
+    UPDATE bill SET item_class_id = class.item_class_id
+    FROM item_class AS class
+    WHERE (class.cluster, class.vc, class.project, class.namespace)
+        = (bill.cluster, bill.vc, bill.project, bill.namespace)
+        AND class.model IS NOT DISTINCT FROM bill.model;
+    INSERT INTO daily_class (day, item_class_id, allocated, used, effective, billed, unpriced,
+        length_ms, amount)
+    SELECT daily.day, bill.item_class_id, sum(daily.allocated), sum(daily.used),
+        sum(daily.effective), sum(daily.billed), sum(daily.unpriced), sum(daily.length_ms),
+        sum(daily.amount)
+    FROM daily JOIN bill USING (bill_id)
+    GROUP BY 1, 2
+    ORDER BY 1, 2
 """
 
 
@@ -109,9 +130,10 @@ def lay_down(connection: psycopg.Connection[TupleRow]) -> None:
 
 
 def make_all(connection: psycopg.Connection[TupleRow], type_: str) -> None:
-    """Let all items be of one type."""
+    """Let all items be of one type, and of the classes that follow from it."""
     connection.execute(TYPE, {"type": type_})
-    connection.execute("VACUUM ANALYZE bill")
+    connection.execute(CLASSES)
+    connection.execute("VACUUM ANALYZE")
 
 
 def bare_sum(connection: psycopg.Connection[TupleRow]) -> Figure:

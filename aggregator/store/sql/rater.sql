@@ -38,24 +38,68 @@ FROM (
 WHERE at > %(starts_at)s AND at < %(ends_at)s
 ORDER BY at;
 
+-- fragment: same_class
+(class.cluster, class.vc, class.project, class.namespace, class.kind, class.type, class.quota)
+        = (item.cluster, item.vc, item.project, item.namespace, item.kind, item.type,
+           item.device_quota)
+    AND class.model IS NOT DISTINCT FROM item.model
+    AND class.gpu IS NOT DISTINCT FROM item.gpu
+
 -- name: create_bills
--- Of the meters that the groups brought, so that a job is seen from its first second.
+-- Of the meters that the groups brought, so that a job is seen from its first second. Each is of
+-- a class, made where there is none: of its job's device model as far as that is known now. What
+-- is known later is for those who ask.
+WITH fresh AS MATERIALIZED (
+    SELECT DISTINCT ON (meter.bill_id)
+        meter.bill_id, run.run_id, run.cluster, meter.node_address AS node, run.job_id,
+        run.job_name, run.user_id, run.username, run.vc, run.project, run.namespace, run.kind,
+        class.type, class.model, meter.group_quota AS quota, meter.started_at,
+        CASE WHEN class.type IN ('gpu', 'npu') THEN coalesce(class.model, class.type) END
+            AS device
+    FROM meter
+    JOIN run USING (run_id)
+    JOIN price_class AS class USING (price_class_id)
+    WHERE meter.ingest_group_id = ANY (%(ingest_group_ids)s::bigint[])
+        AND NOT EXISTS (SELECT FROM bill WHERE bill.bill_id = meter.bill_id)
+    ORDER BY meter.bill_id, meter.meter_id
+),
+pod AS (
+    SELECT cluster, job_id, CASE WHEN min(device) = max(device) THEN min(device) END AS gpu
+    FROM (
+        SELECT cluster, job_id, device FROM fresh
+        UNION ALL
+        SELECT cluster, job_id, coalesce(bill.model, bill.type)
+        FROM (SELECT DISTINCT cluster, job_id FROM fresh) AS job
+        JOIN bill USING (cluster, job_id)
+        WHERE bill.type IN ('gpu', 'npu')
+    ) AS held
+    GROUP BY cluster, job_id
+),
+item AS MATERIALIZED (
+    SELECT fresh.*, CASE WHEN device IS NULL THEN 0 ELSE quota END AS device_quota,
+           CASE WHEN type <> 'storage' THEN pod.gpu END AS gpu
+    FROM fresh JOIN pod USING (cluster, job_id)
+),
+made AS (
+    INSERT INTO item_class (cluster, vc, project, namespace, kind, type, model, quota, gpu)
+    SELECT DISTINCT cluster, vc, project, namespace, kind, type, model, device_quota, gpu
+    FROM item
+    WHERE NOT EXISTS (SELECT FROM item_class AS class WHERE <<same_class>>)
+    RETURNING *
+)
 INSERT INTO bill (
     bill_id, run_id, cluster, node, job_id, job_name, user_id, username, vc, project,
     namespace, kind, type, model, quota, started_at, ended_at,
     allocated, used, effective, billed, unpriced, length_ms, observed_ms, amount,
-    ratio_id, is_mixed
+    ratio_id, is_mixed, item_class_id
 )
-SELECT DISTINCT ON (meter.bill_id)
-    meter.bill_id, run.run_id, run.cluster, meter.node_address, run.job_id, run.job_name,
-    run.user_id, run.username, run.vc, run.project, run.namespace, run.kind,
-    class.type, class.model, meter.group_quota, meter.started_at, meter.started_at,
-    0, 0, 0, 0, 0, 0, 0, 0, NULL, false
-FROM meter
-JOIN run USING (run_id)
-JOIN price_class AS class USING (price_class_id)
-WHERE meter.ingest_group_id = ANY (%(ingest_group_ids)s::bigint[])
-ORDER BY meter.bill_id, meter.meter_id
+SELECT
+    item.bill_id, item.run_id, item.cluster, item.node, item.job_id, item.job_name,
+    item.user_id, item.username, item.vc, item.project, item.namespace, item.kind,
+    item.type, item.model, item.quota, item.started_at, item.started_at,
+    0, 0, 0, 0, 0, 0, 0, 0, NULL, false, class.item_class_id
+FROM item JOIN (SELECT * FROM item_class UNION ALL SELECT * FROM made) AS class ON <<same_class>>
+ORDER BY item.bill_id
 ON CONFLICT (bill_id) DO NOTHING;
 
 -- name: rate_groups
@@ -208,18 +252,33 @@ adjusted AS (
     WHERE hour < (SELECT until FROM sealed)
     ORDER BY meter_id, hour, ratio_id
 ),
+counted AS MATERIALIZED (
+    -- What is added to each item, by the day on which it counts.
+    SELECT
+        bill_id,
+        date_trunc('day', CASE WHEN hour < closed.until THEN closed.booking_hour ELSE hour END,
+                   'UTC') AS day,
+        max(ended_at) AS ended_at,
+        sum(allocated) AS allocated,
+        sum(used) AS used,
+        sum(effective) AS effective,
+        sum(billed) AS billed,
+        coalesce(sum(billed) FILTER (WHERE ratio_id = 0), 0) AS unpriced,
+        sum(length_ms) AS length_ms,
+        sum(observed_ms) AS observed_ms,
+        sum(amount) AS amount,
+        max(peak) AS peak,
+        min(ratio_id) AS min_ratio_id,
+        max(ratio_id) AS max_ratio_id
+    FROM rated CROSS JOIN closed
+    GROUP BY bill_id, day
+),
 summed AS (
     INSERT INTO daily AS kept (
         day, bill_id, allocated, used, effective, billed, unpriced, length_ms, amount, peak
     )
-    SELECT
-        date_trunc('day', CASE WHEN hour < closed.until THEN closed.booking_hour ELSE hour END,
-                   'UTC') AS day,
-        bill_id, sum(allocated), sum(used), sum(effective), sum(billed),
-        coalesce(sum(billed) FILTER (WHERE ratio_id = 0), 0), sum(length_ms), sum(amount),
-        max(peak)
-    FROM rated CROSS JOIN closed
-    GROUP BY bill_id, day
+    SELECT day, bill_id, allocated, used, effective, billed, unpriced, length_ms, amount, peak
+    FROM counted
     ORDER BY bill_id, day
     ON CONFLICT (bill_id, day) DO UPDATE SET
         allocated = kept.allocated + excluded.allocated,
@@ -234,22 +293,26 @@ summed AS (
 item AS (
     SELECT
         bill_id,
+        min(day) AS first_day,
+        max(day) AS last_day,
         max(ended_at) AS ended_at,
         sum(allocated) AS allocated,
         sum(used) AS used,
         sum(effective) AS effective,
         sum(billed) AS billed,
-        coalesce(sum(billed) FILTER (WHERE ratio_id = 0), 0) AS unpriced,
+        sum(unpriced) AS unpriced,
         sum(length_ms) AS length_ms,
         sum(observed_ms) AS observed_ms,
         sum(amount) AS amount,
-        min(ratio_id) AS ratio_id,
-        min(ratio_id) <> max(ratio_id) AS is_mixed
-    FROM rated
+        min(min_ratio_id) AS ratio_id,
+        min(min_ratio_id) <> max(max_ratio_id) AS is_mixed
+    FROM counted
     GROUP BY bill_id
 ),
 billed AS (
     UPDATE bill SET
+        first_day = least(bill.first_day, item.first_day),
+        last_day = greatest(bill.last_day, item.last_day),
         ended_at = greatest(bill.ended_at, item.ended_at),
         allocated = bill.allocated + item.allocated,
         used = bill.used + item.used,
@@ -267,6 +330,26 @@ billed AS (
     FROM item
     WHERE bill.bill_id = item.bill_id
     RETURNING bill.bill_id
+),
+summed_by_class AS (
+    INSERT INTO daily_class AS kept (
+        day, item_class_id, allocated, used, effective, billed, unpriced, length_ms, amount
+    )
+    SELECT
+        counted.day, bill.item_class_id, sum(counted.allocated), sum(counted.used),
+        sum(counted.effective), sum(counted.billed), sum(counted.unpriced),
+        sum(counted.length_ms), sum(counted.amount)
+    FROM counted JOIN bill USING (bill_id)
+    GROUP BY counted.day, bill.item_class_id
+    ORDER BY counted.day, bill.item_class_id
+    ON CONFLICT (day, item_class_id) DO UPDATE SET
+        allocated = kept.allocated + excluded.allocated,
+        used = kept.used + excluded.used,
+        effective = kept.effective + excluded.effective,
+        billed = kept.billed + excluded.billed,
+        unpriced = kept.unpriced + excluded.unpriced,
+        length_ms = kept.length_ms + excluded.length_ms,
+        amount = kept.amount + excluded.amount
 )
 SELECT
     (SELECT count(*) FROM item) AS item_count,

@@ -135,41 +135,58 @@ appended AS (
     ) AS side (number, kind, sign, ratio_id, amount)
     ORDER BY changed.meter_id, changed.used_hour, changed.ratio_id, side.number
 ),
-summed AS (
+counted AS MATERIALIZED (
     -- What is taken back and booked again is of one size: only its price differs.
-    INSERT INTO daily AS kept (
-        day, bill_id, allocated, used, effective, billed, unpriced, length_ms, amount, peak
-    )
     SELECT
+        bill_id,
         date_trunc('day',
                    CASE WHEN used_hour < closed.until THEN closed.booking_hour ELSE used_hour END,
                    'UTC') AS day,
-        bill_id, 0, 0, 0, 0,
         coalesce(sum(billed) FILTER (WHERE new_ratio_id = 0), 0)
-            - coalesce(sum(billed) FILTER (WHERE ratio_id = 0), 0),
-        0, sum(new_amount - amount), 0
+            - coalesce(sum(billed) FILTER (WHERE ratio_id = 0), 0) AS unpriced,
+        sum(new_amount - amount) AS amount
     FROM changed CROSS JOIN closed
     GROUP BY bill_id, day
+),
+summed AS (
+    INSERT INTO daily AS kept (
+        day, bill_id, allocated, used, effective, billed, unpriced, length_ms, amount, peak
+    )
+    SELECT day, bill_id, 0, 0, 0, 0, unpriced, 0, amount, 0
+    FROM counted
     ORDER BY bill_id, day
     ON CONFLICT (bill_id, day) DO UPDATE SET
         unpriced = kept.unpriced + excluded.unpriced,
         amount = kept.amount + excluded.amount
 ),
 item AS (
-    SELECT
-        bill_id,
-        sum(new_amount - amount) AS amount,
-        coalesce(sum(billed) FILTER (WHERE new_ratio_id = 0), 0)
-            - coalesce(sum(billed) FILTER (WHERE ratio_id = 0), 0) AS unpriced
-    FROM changed
+    SELECT bill_id, min(day) AS first_day, max(day) AS last_day, sum(amount) AS amount,
+           sum(unpriced) AS unpriced
+    FROM counted
     GROUP BY bill_id
 ),
 billed AS (
     UPDATE bill
-    SET amount = bill.amount + item.amount, unpriced = bill.unpriced + item.unpriced
+    SET first_day = least(bill.first_day, item.first_day),
+        last_day = greatest(bill.last_day, item.last_day),
+        amount = bill.amount + item.amount,
+        unpriced = bill.unpriced + item.unpriced
     FROM item
     WHERE bill.bill_id = item.bill_id
     RETURNING bill.bill_id
+),
+summed_by_class AS (
+    INSERT INTO daily_class AS kept (
+        day, item_class_id, allocated, used, effective, billed, unpriced, length_ms, amount
+    )
+    SELECT counted.day, bill.item_class_id, 0, 0, 0, 0, sum(counted.unpriced), 0,
+           sum(counted.amount)
+    FROM counted JOIN bill USING (bill_id)
+    GROUP BY counted.day, bill.item_class_id
+    ORDER BY counted.day, bill.item_class_id
+    ON CONFLICT (day, item_class_id) DO UPDATE SET
+        unpriced = kept.unpriced + excluded.unpriced,
+        amount = kept.amount + excluded.amount
 )
 SELECT
     (SELECT count(*) FROM line) AS charge_count,

@@ -96,21 +96,29 @@ class Rows:
         observed_ms: int = 0,
         length_ms: int = 0,
     ) -> UUID:
-        """An item with a run of its own; its id."""
+        """An item with a run and a class of its own; its id."""
         bill_id = uuid4()
+        class_id = self._number(
+            """
+            INSERT INTO item_class (cluster, vc, project, namespace, kind, type, model, quota)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING item_class_id
+            """,
+            cluster, vc, project, namespace, kind, type_, model,
+            quota if type_ in {"gpu", "npu"} else 0,
+        )  # fmt: skip
         run_id = self.run(
             job_id, is_live=is_live, node_id=node_id, user_id=user_id, vc=vc, project=project
         )
         self.connection.execute(
             """
             INSERT INTO bill VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
-                %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, DEFAULT, %s)
             """,
             (
                 bill_id, run_id, cluster, node, job_id, job_name, user_id, username, vc,
                 project, namespace, kind, type_, model, quota, started_at, ended_at or started_at,
                 billed, billed // 2, billed, billed, unpriced, length_ms, observed_ms,
-                amount, ratio_id, is_mixed,
+                amount, ratio_id, is_mixed, class_id,
             ),
         )  # fmt: skip
         return bill_id
@@ -132,9 +140,21 @@ class Rows:
         """What counts of an item on a UTC day; billed is effective unless it is said."""
         self.connection.execute(
             """
-            INSERT INTO daily (day, bill_id, allocated, used, effective, billed, unpriced,
-                length_ms, amount, peak)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+            WITH counted AS (
+                INSERT INTO daily (day, bill_id, allocated, used, effective, billed, unpriced,
+                    length_ms, amount, peak)
+                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                RETURNING *
+            ),
+            billed AS (
+                UPDATE bill SET first_day = least(first_day, counted.day),
+                    last_day = greatest(last_day, counted.day)
+                FROM counted WHERE bill.bill_id = counted.bill_id
+            )
+            INSERT INTO daily_class
+            SELECT day, item_class_id, counted.allocated, counted.used, counted.effective,
+                counted.billed, counted.unpriced, counted.length_ms, counted.amount
+            FROM counted JOIN bill USING (bill_id)
             """,
             (
                 datetime.combine(day, time.min, tzinfo=UTC), bill_id, allocated, used, effective,

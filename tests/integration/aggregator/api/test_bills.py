@@ -149,10 +149,14 @@ async def test_a_long_list_is_one_valid_array(api: Api, rows: Rows, pool: Pool) 
     rows.bill()
     rows.connection.execute(
         """
-        INSERT INTO bill SELECT gen_random_uuid(), run_id, cluster, node, 'job-' || i, job_name,
+        INSERT INTO bill (bill_id, run_id, cluster, node, job_id, job_name, user_id, username, vc,
+            project, namespace, kind, type, model, quota, started_at, ended_at, allocated, used,
+            effective, billed, unpriced, length_ms, observed_ms, amount, ratio_id, is_mixed,
+            item_class_id)
+        SELECT gen_random_uuid(), run_id, cluster, node, 'job-' || i, job_name,
             user_id, username, vc, project, namespace, kind, type, model, quota, started_at,
             ended_at, allocated, used, effective, billed, unpriced, length_ms, observed_ms,
-            amount, ratio_id, is_mixed
+            amount, ratio_id, is_mixed, item_class_id
         FROM bill, generate_series(1, 1999) AS i
         """
     )

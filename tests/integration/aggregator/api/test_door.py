@@ -26,10 +26,14 @@ PUBLIC = ("/healthz", "/readyz", "/openapi.json", "/docs", "/docs/start.js", "/"
 GUARDED = ("/api/Bills", "/api/Users", "/api/admin/v1/nodes", "/metrics", "/nowhere")
 
 LONG_LIST = """
-    INSERT INTO bill SELECT gen_random_uuid(), run_id, cluster, node, job_id,
+    INSERT INTO bill (bill_id, run_id, cluster, node, job_id, job_name, user_id, username, vc,
+        project, namespace, kind, type, model, quota, started_at, ended_at, allocated, used,
+        effective, billed, unpriced, length_ms, observed_ms, amount, ratio_id, is_mixed,
+        item_class_id)
+    SELECT gen_random_uuid(), run_id, cluster, node, job_id,
         repeat('x', %(name_length)s), user_id, username, vc, project, namespace, kind, type, model,
         quota, started_at, ended_at, allocated, used, effective, billed, unpriced,
-        length_ms, observed_ms, amount, ratio_id, is_mixed
+        length_ms, observed_ms, amount, ratio_id, is_mixed, item_class_id
     FROM bill, generate_series(1, %(count)s)
 """
 """Items like the one that there is."""

@@ -454,10 +454,13 @@ async def test_a_long_answer_is_streamed_whole(api: Api, rows: Rows) -> None:
     rows.connection.execute(
         """
         WITH item AS (
-            INSERT INTO bill
+            INSERT INTO bill (bill_id, run_id, cluster, node, job_id, job_name, user_id, username,
+                vc, project, namespace, kind, type, quota, started_at, ended_at, allocated, used,
+                effective, billed, unpriced, length_ms, observed_ms, amount, is_mixed,
+                item_class_id, first_day, last_day)
             SELECT gen_random_uuid(), 0, 'c1', 'n', 'job-' || n, 'x', gen_random_uuid(), NULL,
-                'vc', 'p', '', 'job', 'cpu', NULL, 1, '2026-02-06', '2026-02-07',
-                0, 0, 0, 0, 0, 0, 0, 0, NULL, false
+                'vc', 'p', '', 'job', 'cpu', 1, '2026-02-06', '2026-02-07',
+                0, 0, 0, 0, 0, 0, 0, 0, false, 0, '2026-02-06', '2026-02-06'
             FROM generate_series(1, 4000) AS n RETURNING bill_id
         )
         INSERT INTO daily SELECT '2026-02-06', bill_id, 5, 0, 0, 0, 0, 5, 0, 0 FROM item

@@ -39,10 +39,14 @@ def copies(rows: Rows, count: int) -> None:
     rows.bill()
     rows.connection.execute(
         """
-        INSERT INTO bill SELECT gen_random_uuid(), run_id, cluster, node, job_id, job_name,
+        INSERT INTO bill (bill_id, run_id, cluster, node, job_id, job_name, user_id, username, vc,
+            project, namespace, kind, type, model, quota, started_at, ended_at, allocated, used,
+            effective, billed, unpriced, length_ms, observed_ms, amount, ratio_id, is_mixed,
+            item_class_id)
+        SELECT gen_random_uuid(), run_id, cluster, node, job_id, job_name,
             user_id, username, vc, project, namespace, kind, type, model, quota, started_at,
             ended_at, allocated, used, effective, billed, unpriced, length_ms, observed_ms,
-            amount, ratio_id, is_mixed
+            amount, ratio_id, is_mixed, item_class_id
         FROM (SELECT * FROM bill LIMIT 1) AS one, generate_series(2, %s)
         """,
         (count,),

@@ -38,7 +38,12 @@ def _rerating(name: str, old: str, new: str, times: int = 1) -> Mutant:
 
 
 _IN_TIME = "WHERE hour >= (SELECT until FROM sealed)\n    ORDER BY meter_id, hour, ratio_id"
-_OF_DAY = "length_ms = kept.length_ms + excluded.length_ms,\n        amount"
+_LENGTH = "length_ms = kept.length_ms + excluded.length_ms,\n        amount = kept.amount"
+_OF_DAY = f"{_LENGTH} + excluded.amount,\n        peak"
+_OF_CLASS = f"{_LENGTH} + excluded.amount\n)"
+_PRICES = "unpriced = kept.unpriced + excluded.unpriced,\n        amount = kept.amount + "
+_OF_DAYS_PRICE = f"{_PRICES}excluded.amount\n),\nitem"
+_OF_CLASSES_PRICE = f"{_PRICES}excluded.amount\n)\nSELECT"
 _LATE = "WHERE hour < (SELECT until FROM sealed)\n    ORDER BY meter_id, hour, ratio_id"
 
 SHORT = (
@@ -57,6 +62,9 @@ SHORT = (
         2,
     ),
     _rating("a day's last round overwrites", _OF_DAY, _OF_DAY.replace("kept.length_ms + ", "")),
+    _rating(
+        "a class's last round overwrites", _OF_CLASS, _OF_CLASS.replace("kept.length_ms + ", "")
+    ),
 )
 """Those that every run of the tests tries."""
 
@@ -82,16 +90,16 @@ LONG = (
     _rating("the method of the first boundary", "method.validity @> slot_start.at",
             "method.validity @> %(starts_at)s::timestamptz"),
     _rating("a ratio of 0 is none", "sum(billed) FILTER (WHERE ratio_id = 0)",
-            "sum(billed) FILTER (WHERE amount = 0)", 2),
+            "sum(billed) FILTER (WHERE amount = 0)"),
     _rating("half hours", "INTERVAL '1 hour'", "INTERVAL '30 minutes'"),
     _rating("the last round overwrites", "billed = kept.billed + excluded.billed",
-            "billed = excluded.billed", 2),
+            "billed = excluded.billed", 3),
     _rating("the last round's amount overwrites", "amount = kept.amount + excluded.amount",
-            "amount = excluded.amount", 2),
+            "amount = excluded.amount", 3),
     _rating("late usage on its own day", "THEN closed.booking_hour ELSE hour END,",
             "THEN hour ELSE hour END,"),
     _rating("what a day lacks in prices", "unpriced = kept.unpriced + excluded.unpriced",
-            "unpriced = excluded.unpriced"),
+            "unpriced = excluded.unpriced", 2),
     _rating("a day's peak is that of its last round",
             "amount = kept.amount + excluded.amount,\n        peak = greatest(kept.peak, "
             "excluded.peak)", "amount = kept.amount + excluded.amount,\n        "
@@ -100,10 +108,26 @@ LONG = (
               "date_trunc('day',\n                   CASE WHEN used_hour < closed.until THEN "
               "closed.booking_hour", "date_trunc('day',\n                   CASE WHEN used_hour "
               "< closed.until THEN used_hour"),
-    _rerating("a day at its old price", "amount = kept.amount + excluded.amount",
-              "amount = kept.amount"),
-    _rerating("a day unpriced for ever", "unpriced = kept.unpriced + excluded.unpriced",
-              "unpriced = kept.unpriced"),
+    _rerating("a day at its old price", _OF_DAYS_PRICE,
+              _OF_DAYS_PRICE.replace("kept.amount + excluded.amount", "kept.amount")),
+    _rerating("a day unpriced for ever", _OF_DAYS_PRICE,
+              _OF_DAYS_PRICE.replace("kept.unpriced + excluded.unpriced", "kept.unpriced")),
+    _rerating("a class at its old price", _OF_CLASSES_PRICE,
+              _OF_CLASSES_PRICE.replace("kept.amount + excluded.amount", "kept.amount")),
+    _rerating("a class unpriced for ever", _OF_CLASSES_PRICE,
+              _OF_CLASSES_PRICE.replace("kept.unpriced + excluded.unpriced", "kept.unpriced")),
+    _rating("a class without its first item", "counted JOIN bill USING (bill_id)",
+            "counted JOIN (SELECT * FROM bill ORDER BY 1 OFFSET 1) AS bill USING (bill_id)"),
+    Mutant(name="devices of all models in one class", module=rater, query="create_bills",
+           old="class.model IS NOT DISTINCT FROM item.model", new="true", times=2),
+    Mutant(name="virtual clusters in one class", module=rater, query="create_bills",
+           old="class.vc, class.project", new="item.vc, class.project", times=2),
+    _rating("the first day is that of the first round", "least(bill.first_day, item.first_day)",
+            "coalesce(bill.first_day, item.first_day)"),
+    _rating("the last day is that of the last round", "greatest(bill.last_day, item.last_day)",
+            "item.last_day"),
+    _rerating("booked again on no day", "greatest(bill.last_day, item.last_day)",
+              "bill.last_day"),
     _rating("two versions look like one", "OR coalesce(bill.ratio_id <> item.ratio_id, false)", ""),
     _rating("the end is that of the last round", "greatest(bill.ended_at, item.ended_at)",
             "item.ended_at"),

@@ -39,9 +39,10 @@ from tests.integration.aggregator.rater.world import (
 )
 
 _FORGET = """
-    TRUNCATE usage, charge, adjustment, late_account, daily, bill, meter, price_class, run, node,
-        node_meter, node_account, ingest_group, ratio, method, stream, batch, stream_gap,
-        quarantine, period, seal, rerate, rerate_progress RESTART IDENTITY CASCADE
+    TRUNCATE usage, charge, adjustment, late_account, daily, daily_class, item_class, bill, meter,
+        price_class, run, node, node_meter, node_account, ingest_group, ratio, method, stream,
+        batch, stream_gap, quarantine, period, seal, rerate, rerate_progress
+        RESTART IDENTITY CASCADE
 """
 
 _PEAKS = """
@@ -52,6 +53,27 @@ _PEAKS_USED = """
     SELECT meter_id, date_trunc('hour', started_at, 'UTC'),
         max(CASE observed_ms WHEN 0 THEN 0 ELSE used / observed_ms END)
     FROM usage WHERE meter_id > 0 GROUP BY 1, 2
+"""
+_CLASSED_DAYS = """
+    SELECT day, item_class_id, allocated, used, effective, billed, unpriced, length_ms, amount
+    FROM daily_class
+"""
+_CLASSED_BOOKINGS = """
+    SELECT date_trunc('day', booking.hour, 'UTC'), bill.item_class_id, sum(booking.allocated),
+        sum(booking.used), sum(booking.effective), sum(booking.billed),
+        coalesce(sum(booking.billed) FILTER (WHERE booking.ratio_id = 0), 0),
+        sum(booking.length_ms), sum(booking.amount)
+    FROM booking JOIN bill USING (bill_id) JOIN item_class AS class USING (item_class_id)
+    WHERE (class.cluster, class.vc, class.project, class.namespace, class.kind, class.type)
+            = (bill.cluster, bill.vc, bill.project, bill.namespace, bill.kind, bill.type)
+        AND class.model IS NOT DISTINCT FROM bill.model
+        AND class.quota = CASE WHEN bill.type IN ('gpu', 'npu') THEN bill.quota ELSE 0 END
+    GROUP BY 1, 2
+"""
+_SPANS = "SELECT bill_id, first_day, last_day FROM bill WHERE first_day IS NOT NULL"
+_SPANS_BOOKED = """
+    SELECT bill_id, date_trunc('day', min(hour), 'UTC'), date_trunc('day', max(hour), 'UTC')
+    FROM booking GROUP BY 1
 """
 CLERK = Author(actor="clerk", reason="because")
 Key: TypeAlias = tuple[datetime, datetime, str, int, int]
@@ -108,7 +130,9 @@ class Player:
         """All charges, adjustments, days, bills and accounts."""
         _same_rows("booking", self._lines(), _expected(self.world.lines))
         _same_rows("daily", self._days("daily"), self._days("booked"))
-        _same_rows("peak", self._peaks(_PEAKS), self._peaks(_PEAKS_USED))
+        _same_rows("daily_class", self._pairs(_CLASSED_DAYS), self._pairs(_CLASSED_BOOKINGS))
+        _same_rows("peak", self._pairs(_PEAKS), self._pairs(_PEAKS_USED))
+        _same_rows("span", self._spans(_SPANS), self._spans(_SPANS_BOOKED))
         bills = {bill.bill_id: astuple(bill) for bill in self._bills()}
         wanted = {bill_id: astuple(bill) for bill_id, bill in self.world.bills().items()}
         _same_rows("bill", bills, wanted)
@@ -266,8 +290,13 @@ class Player:
         ).fetchall()
         return {row[:5]: row[5:] for row in rows}
 
-    def _peaks(self, statement: LiteralString) -> dict[Values, Values]:
+    def _pairs(self, statement: LiteralString) -> dict[Values, Values]:
+        """Rows by their first two columns."""
         return {row[:2]: row[2:] for row in self.connection.execute(statement)}
+
+    def _spans(self, statement: LiteralString) -> dict[Values, Values]:
+        """Rows by their first column."""
+        return {row[:1]: row[1:] for row in self.connection.execute(statement)}
 
     def _days(self, source: LiteralString) -> dict[Values, Values]:
         """Of items, as the rollup has them, or as they follow from what was booked."""

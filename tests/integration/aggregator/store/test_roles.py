@@ -23,8 +23,8 @@ MATRIX: Final[dict[str, dict[Role, str]]] = {
     "audit": {API: "insert select"},
     "batch": {INGEST: "insert select"},
     "bill": {
-        RATER: "insert select update(allocated amount billed effective ended_at is_mixed length_ms"
-        " observed_ms ratio_id unpriced used)",
+        RATER: "insert select update(allocated amount billed effective ended_at first_day is_mixed"
+        " last_day length_ms observed_ms ratio_id unpriced used)",
         API: "select",
         MAINTENANCE: "select(is_unpriced)",
     },
@@ -44,7 +44,12 @@ MATRIX: Final[dict[str, dict[Role, str]]] = {
         " used)",
         API: "select",
     },
+    "daily_class": {
+        RATER: "insert select update(allocated amount billed effective length_ms unpriced used)",
+        API: "select",
+    },
     "ingest_group": {INGEST: "insert select", RATER: "select update(rated_at)", API: "select"},
+    "item_class": {RATER: "insert select", API: "select"},
     "late_account": {INGEST: "select(hour meter_id)", RATER: "insert", API: "select"},
     "meter": {INGEST: "insert select", RATER: "select", API: "select"},
     "method": {RATER: "select", API: "insert select update(closed_at closed_by ends_at)"},

@@ -6,7 +6,8 @@ from importlib.resources import files
 from aggregator.store.queries import parse
 
 OWNED = re.compile(
-    r"\b(?:FROM|JOIN)\s+(?:bill|charge|run|billing_user|booking|adjustment|daily|project_quota)\b"
+    r"\b(?:FROM|JOIN)\s+(?:bill|charge|run|billing_user|booking|adjustment|daily|daily_class"
+    r"|item_class|project_quota)\b"
 )
 CONDITION = re.compile(
     r"in_scope\(\s*(?:\w+\.)?user_id, (?:\w+\.)?vc, (?:\w+\.)?project,\s+"
