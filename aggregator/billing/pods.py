@@ -3,7 +3,7 @@
 A pod is a job, by its id. Amounts are converted by the rate of the day on which they count.
 The charges of a pod with several device models are split between them day by day (hour by
 hour, where hours are asked for), so what a month comes to is the sum of its days. Months and
-days are made of the daily rollup, hours of bookings, never of raw usage.
+days are made of the daily rollups, hours of bookings, never of raw usage.
 """
 
 from collections.abc import AsyncGenerator
@@ -153,13 +153,14 @@ async def list_records(
         if asked.matches_nothing or span.end <= span.start:
             yield RecordListing(rows=Listing[Record](), exchange=exchange)
             return
-        parameters = {**_parameters(asked, span), **_rates(exchange), **scope.parameters()}
+        parameters = {**_parameters(asked, span, scope), **_rates(exchange)}
         statement = (_HOURLY if asked.bucket == "hour" else _DAILY)[asked.of]
         async with listing_of(connection, statement, parameters, Record) as rows:
             yield RecordListing(rows=rows, exchange=exchange)
 
 
-def _parameters(asked: Asked, span: Span) -> Parameters:
+def _parameters(asked: Asked, span: Span, scope: Scope) -> Parameters:
+    """`by_class`: by classes of items, which are of no user and of no job."""
     return {
         "bucket": asked.bucket,
         "step": _HOUR if asked.bucket == "hour" else _DAY,
@@ -168,8 +169,10 @@ def _parameters(asked: Asked, span: Span) -> Parameters:
         "job_id": asked.job_id,
         "gpu": asked.gpu,
         "kind": asked.kind,
+        "by_class": asked.job_id is None and scope.user_id is None,
         "types": list(UNITS),
         "factors": [Decimal(common_factor(each)) for each in UNITS],
+        **scope.parameters(),
     }
 
 

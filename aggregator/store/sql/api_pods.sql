@@ -62,25 +62,25 @@ CASE WHEN quota > 0 THEN allocated / quota ELSE length_ms END
 CASE WHEN is_disk AND length_ms > 0 THEN greatest(quota, peak) END
 
 -- fragment: items
+-- What may count in the range, by the days between which it does.
 -- `pod` is one column, since of two the planner would guess how many pods there are.
 item AS MATERIALIZED (
     SELECT bill_id, cluster, job_id, jsonb_build_array(cluster, job_id)::text AS pod, run_id,
            jsonb_build_array(node, model)::text AS disk, type, quota, factor.factor,
            type IN ('gpu', 'npu') AS is_device, type = 'storage' AS is_disk,
-           coalesce(model, type) AS gpu
+           coalesce(model, type) AS gpu, item_class_id, first_day
     FROM bill JOIN factor USING (type)
-    WHERE bill_id IN (SELECT bill_id FROM booked) AND <<asked>>
+    WHERE first_day < %(ends_at)s::timestamptz
+        AND last_day >= date_trunc('day', %(starts_at)s::timestamptz, 'UTC')
+        AND <<asked>>
 ),
 -- The device items of those pods, each from the day on which something of it was booked first.
 -- What was booked later changes nothing before.
 attached AS MATERIALIZED (
-    SELECT asked.pod, bill.bill_id, coalesce(bill.model, bill.type) AS gpu, first.day
+    SELECT asked.pod, bill.bill_id, coalesce(bill.model, bill.type) AS gpu, bill.first_day AS day
     FROM (SELECT DISTINCT cluster, job_id, pod FROM item) AS asked
     JOIN bill USING (cluster, job_id)
-    CROSS JOIN LATERAL (
-        SELECT daily.day FROM daily WHERE daily.bill_id = bill.bill_id ORDER BY daily.day LIMIT 1
-    ) AS first
-    WHERE bill.type IN ('gpu', 'npu') AND <<asked>>
+    WHERE bill.type IN ('gpu', 'npu') AND bill.first_day IS NOT NULL AND <<asked>>
 )
 
 -- fragment: by_pod
@@ -139,7 +139,7 @@ held AS (
     GROUP BY bucket, job_id, disk
 )
 
--- fragment: by_model
+-- fragment: attached_pods
 -- A pod with one model gives it all that it is charged; of such pods, nearly all, nothing is
 -- told apart but their disks.
 pod AS (
@@ -148,21 +148,26 @@ pod AS (
     FROM attached
     GROUP BY pod
     HAVING %(gpu)s::text IS NULL OR bool_or(gpu = %(gpu)s)
-),
-known AS (
-    SELECT item.bill_id, item.factor, item.quota, item.is_device, item.is_disk,
-           false AS is_timed, pod.day,
-           CASE WHEN NOT is_mixed THEN pod.gpu WHEN is_device THEN item.gpu END AS gpu,
+)
+
+-- fragment: known
+-- `quota`: of what is timed, or is a disk.
+SELECT item.bill_id, pod.day, item.factor, item.is_device, item.is_disk, false AS is_timed,
+           CASE WHEN item.is_device OR is_disk THEN item.quota END AS quota,
+           CASE WHEN NOT is_mixed THEN pod.gpu WHEN item.is_device THEN item.gpu END AS gpu,
            CASE WHEN is_mixed OR is_disk THEN pod END AS pod,
            CASE WHEN is_disk THEN item.disk END AS disk,
            CASE WHEN is_mixed THEN gpus END AS gpus,
            CASE WHEN is_mixed THEN days END AS days,
            CASE WHEN is_mixed THEN bills END AS bills
-    FROM item JOIN pod USING (pod)
-),
+
+-- fragment: group_id
+dense_rank() OVER (ORDER BY gpu, pod, disk, factor, quota, is_device) AS group_id
+
+-- fragment: summed_items
 owned AS MATERIALIZED (
-    SELECT *, dense_rank() OVER (ORDER BY gpu, pod, disk, factor, quota, is_device) AS group_id
-    FROM known
+    SELECT *, <<group_id>>
+    FROM (<<known>> FROM item JOIN pod USING (pod)) AS known
 ),
 kin AS MATERIALIZED (SELECT DISTINCT ON (group_id) * FROM owned),
 summed AS MATERIALIZED (
@@ -170,7 +175,75 @@ summed AS MATERIALIZED (
     FROM booked JOIN owned USING (bill_id)
     WHERE booked.at >= owned.day
     GROUP BY 1, 2
+)
+
+-- fragment: summed_classes
+-- Most items are what their class says: of a pod with the one model that it was known by when
+-- they began, and that it had from then on. They are summed by their classes, and need not be
+-- looked at day by day; all others are taken off those sums and summed by themselves.
+class AS MATERIALIZED (
+    SELECT kind.item_class_id, kind.gpu, factor.factor,
+           kind.type IN ('gpu', 'npu') AS is_device, kind.quota
+    FROM item_class AS kind
+    JOIN factor USING (type)
+    CROSS JOIN (SELECT NULL::uuid AS user_id) AS nobody
+    WHERE %(by_class)s::boolean AND kind.gpu IS NOT NULL
+        AND (%(gpu)s::text IS NULL OR kind.gpu = %(gpu)s)
+        AND (%(kind)s::text IS NULL OR kind.kind = %(kind)s)
+        AND in_scope(nobody.user_id, kind.vc, kind.project,
+                     %(scope_user_id)s, %(scope_vc)s, %(scope_project)s)
 ),
+known AS MATERIALIZED (
+    SELECT *, 1 AS sign, NULL::bigint AS item_class_id
+    FROM (
+        <<known>>
+        FROM item JOIN pod USING (pod) LEFT JOIN class USING (item_class_id)
+        WHERE class.gpu IS NULL OR is_mixed OR class.gpu <> pod.gpu OR item.first_day < pod.day
+    ) AS followed
+    UNION ALL
+    SELECT item.bill_id, '-infinity', item.factor, item.is_device, false, false,
+           CASE WHEN item.is_device THEN item.quota END, class.gpu, NULL, NULL, NULL, NULL, NULL,
+           -1, NULL
+    FROM item JOIN class USING (item_class_id) LEFT JOIN pod USING (pod)
+    WHERE pod.gpu IS NULL OR is_mixed OR class.gpu <> pod.gpu OR item.first_day < pod.day
+),
+owned AS MATERIALIZED (
+    SELECT *, <<group_id>>
+    FROM (
+        SELECT * FROM known
+        UNION ALL
+        SELECT NULL, '-infinity', factor, is_device, false, false,
+               CASE WHEN is_device THEN quota END, gpu, NULL, NULL, NULL, NULL, NULL,
+               1, item_class_id
+        FROM class
+    ) AS every
+),
+kin AS MATERIALIZED (SELECT DISTINCT ON (group_id) * FROM owned),
+-- Where all was taken off that there was, nothing is left to be shown.
+summed AS MATERIALIZED (
+    SELECT at, group_id, sum(sign * amount) AS amount, sum(sign * allocated) AS allocated,
+           sum(sign * length_ms) AS length_ms, max(peak) AS peak
+    FROM (
+        SELECT booked.at, owned.group_id, owned.sign, sum(booked.amount) AS amount,
+               sum(booked.allocated) FILTER (WHERE owned.is_device) AS allocated,
+               sum(booked.length_ms) AS length_ms, max(booked.peak) AS peak
+        FROM booked JOIN owned USING (bill_id)
+        WHERE booked.bill_id = ANY (ARRAY(SELECT bill_id FROM known))
+            AND booked.at >= owned.day
+        GROUP BY 1, 2, 3
+        UNION ALL
+        SELECT booked.day, owned.group_id, 1, sum(booked.amount),
+               sum(booked.allocated) FILTER (WHERE owned.is_device),
+               sum(booked.length_ms), 0
+        FROM daily_class AS booked JOIN owned USING (item_class_id)
+        WHERE booked.day >= %(starts_at)s AND booked.day < %(ends_at)s
+        GROUP BY 1, 2, 3
+    ) AS piece
+    GROUP BY 1, 2
+    HAVING min(sign) > 0 OR sum(sign * amount) <> 0 OR sum(sign * length_ms) <> 0
+)
+
+-- fragment: by_model
 part AS MATERIALIZED (
     SELECT at, gpu, pod, disk, gpus, days, bills, sum(amount * factor) AS amount,
            sum(allocated) FILTER (WHERE is_device) AS device_ms,
@@ -292,10 +365,12 @@ WITH <<slots>>, <<booked_days>>, <<items>>, <<by_pod>>, <<records>>;
 WITH <<slots>>, <<booked_hours>>, <<items>>, <<by_pod>>, <<records>>;
 
 -- name: list_daily_models
-WITH <<slots>>, <<booked_days>>, <<items>>, <<by_model>>, <<records>>;
+WITH <<slots>>, <<booked_days>>, <<items>>, <<attached_pods>>, <<summed_classes>>, <<by_model>>,
+<<records>>;
 
 -- name: list_hourly_models
-WITH <<slots>>, <<booked_hours>>, <<items>>, <<by_model>>, <<records>>;
+WITH <<slots>>, <<booked_hours>>, <<items>>, <<attached_pods>>, <<summed_items>>, <<by_model>>,
+<<records>>;
 
 -- name: list_daily_storage
 WITH <<slots>>, <<booked_days>>, <<items>>, <<storage>>, <<records>>;

@@ -98,21 +98,15 @@ class Charges:
         )
 
     def roll_up(self) -> None:
-        """The days, as the migration that brought them made them."""
-        self.rows.connection.execute("TRUNCATE daily")
-        self.rows.connection.execute(
-            """
-            INSERT INTO daily (day, bill_id, allocated, used, effective, billed, unpriced,
-                length_ms, amount, peak)
-            SELECT date_trunc('day', hour, 'UTC'), bill_id, sum(allocated), sum(used),
-                sum(effective), sum(billed), 0, sum(length_ms), sum(amount), max(peak)
-            FROM booking GROUP BY 1, 2
-            """
-        )
+        """The days and the classes, as the migrations that brought them made them."""
+        self.rows.connection.execute("TRUNCATE daily, daily_class, item_class")
+        self.rows.connection.execute(_ROLL_UP)
 
     def clear(self) -> None:
         """Nothing was metered."""
-        self.rows.connection.execute("TRUNCATE bill, charge, adjustment, daily, meter, run")
+        self.rows.connection.execute(
+            "TRUNCATE bill, charge, adjustment, daily, daily_class, item_class, meter, run"
+        )
 
     def _values(
         self, bill_id: UUID, at: datetime, ms: int, fee: str | Decimal | int, peak: int
@@ -151,3 +145,32 @@ class Charges:
 
 
 _UNIT_HOURS = "{" + ", ".join(f'"{name}": {unit.unit_hour}' for name, unit in UNITS.items()) + "}"
+_ROLL_UP = """
+    INSERT INTO daily (day, bill_id, allocated, used, effective, billed, unpriced, length_ms,
+        amount, peak)
+    SELECT date_trunc('day', hour, 'UTC'), bill_id, sum(allocated), sum(used), sum(effective),
+        sum(billed), 0, sum(length_ms), sum(amount), max(peak)
+    FROM booking GROUP BY 1, 2;
+    UPDATE bill SET first_day = counted.first_day, last_day = counted.last_day
+    FROM (SELECT bill_id, min(day) AS first_day, max(day) AS last_day FROM daily GROUP BY 1)
+        AS counted
+    WHERE bill.bill_id = counted.bill_id;
+    INSERT INTO item_class (cluster, vc, project, namespace, kind, type, model, quota, gpu)
+    SELECT cluster, vc, project, namespace, kind, type, model,
+        CASE WHEN type IN ('gpu', 'npu') THEN quota ELSE 0 END, bill_id::text
+    FROM bill;
+    UPDATE bill SET item_class_id = class.item_class_id
+    FROM item_class AS class WHERE class.gpu = bill_id::text;
+    UPDATE item_class SET gpu = CASE WHEN bill.type <> 'storage' THEN pod.gpu END
+    FROM bill LEFT JOIN (
+        SELECT cluster, job_id, CASE min(coalesce(model, type)) WHEN max(coalesce(model, type))
+            THEN min(coalesce(model, type)) END AS gpu
+        FROM bill WHERE type IN ('gpu', 'npu') GROUP BY 1, 2
+    ) AS pod USING (cluster, job_id)
+    WHERE item_class.item_class_id = bill.item_class_id;
+    INSERT INTO daily_class
+    SELECT daily.day, bill.item_class_id, sum(daily.allocated), sum(daily.used),
+        sum(daily.effective), sum(daily.billed), sum(daily.unpriced), sum(daily.length_ms),
+        sum(daily.amount)
+    FROM daily JOIN bill USING (bill_id) GROUP BY 1, 2
+"""

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from aggregator.billing.database import Database
 from aggregator.billing.pods import Asked, Of, Record, list_records
-from aggregator.billing.scope import EVERYTHING
+from aggregator.billing.scope import EVERYTHING, Scope
+from aggregator.model import NO_USER
 from aggregator.rating.bucket import Bucket, floor
 from aggregator.rating.money import split
 from aggregator.units import COMMON, UNITS
@@ -102,12 +103,58 @@ async def test_sums_are_exactly_those_of_the_model(
     assert await sums(database, "pods", bucket) == by_pod
 
 
-async def records(database: Database, of: Of, bucket: Bucket) -> Sequence[Record]:
+@settings(
+    max_examples=20,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    lines=st.lists(LINES, max_size=25, unique_by=lambda line: (line.thing, line.hour)),
+    labels=st.lists(st.sampled_from(["as made", "A", "B", None]), min_size=1, max_size=4),
+    gpu=st.sampled_from([None, "A"]),
+)
+@pytest.mark.timeout(300)
+async def test_what_a_class_is_known_by_changes_no_figure(
+    database: Database,
+    rows: Rows,
+    lines: Sequence[Line],
+    labels: Sequence[str | None],
+    gpu: str | None,
+) -> None:
+    """By classes of items as by items, day by day: a class may be wrong of what came later."""
+    lay(Charges(rows), lines)
+    rows.connection.execute(
+        """
+        UPDATE item_class SET gpu = nullif(said.label, '')
+        FROM unnest(%(labels)s::text[]) WITH ORDINALITY AS said (label, place)
+        WHERE said.place = 1 + item_class_id %% cardinality(%(labels)s::text[])
+            AND said.label <> 'as made' AND item_class.type <> 'storage'
+        """,
+        {"labels": [label or "" for label in labels]},
+    )
+    by_class = await records(database, "models", "day", gpu=gpu)
+    by_item = await records(database, "models", "day", gpu=gpu, scope=Scope(user_id=NO_USER))
+    assert [row for row in by_class if any(row[2:5])] == [row for row in by_item if any(row[2:5])]
+
+
+async def records(
+    database: Database,
+    of: Of,
+    bucket: Bucket,
+    *,
+    scope: Scope = EVERYTHING,
+    gpu: str | None = None,
+) -> Sequence[Record]:
     """All records of the lines' time."""
     asked = Asked(
-        of=of, bucket=bucket, start=FIRST - timedelta(days=5), end=FIRST + timedelta(days=20)
+        of=of,
+        bucket=bucket,
+        start=FIRST - timedelta(days=5),
+        end=FIRST + timedelta(days=20),
+        gpu=gpu,
     )
-    async with list_records(database, asked, "USD", EVERYTHING) as listing:
+    async with list_records(database, asked, "USD", scope) as listing:
         return [listing.rated(each) for each in await listing.rows.chunk()]
 
 
