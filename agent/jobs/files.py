@@ -16,7 +16,6 @@
 """
 
 # Paths as text: a Path costs several times the system call.
-# ruff: noqa: PTH108
 
 import logging
 import os
@@ -162,8 +161,7 @@ class FilesProvider:
         """Delete a file whose run is over; where that is not ours to do, go on naming its end."""
         file.is_retired = True
         try:
-            if file.is_unchanged():
-                os.unlink(file.path)
+            if file.delete():
                 del self._files[file.name]
         except FileNotFoundError:
             pass

@@ -1,7 +1,11 @@
 """One file of the jobs directory over time: its last good version, and how its run fares."""
 
+# Paths as text: a Path costs several times the system call.
+# ruff: noqa: PTH104, PTH108
+
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -113,9 +117,21 @@ class TrackedFile:
         kept = "; its last good version stays in force" if self.run else ""
         self._refusal = f"{why}{kept}"
 
-    def is_unchanged(self) -> bool:
-        """Whether the file is still the version that was read last."""
-        return self._stamp == stamp_of(os.lstat(self.path))
+    def delete(self) -> bool:
+        """Delete the version that was read last; False = there is a newer one, which stays.
+
+        One may be put in its place at any instant: what was there is looked at aside.
+        """
+        if self._stamp != stamp_of(os.lstat(self.path)):
+            return False
+        aside = f"{self.path.removesuffix(self.name)}.over-{self._stamp.inode}"
+        os.rename(self.path, aside)
+        is_newer = os.lstat(aside).st_ino != self._stamp.inode
+        if is_newer:
+            with suppress(FileExistsError):  # there is one that is newer still
+                os.link(aside, self.path)
+        os.unlink(aside)
+        return not is_newer
 
     def refuse_rebirth(self, told: Told | None) -> None:
         """Its run has ended before, and stays so; `told`: what is settled of that."""

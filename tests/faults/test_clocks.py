@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from agent.clock import DEADBAND_MS
 from aggregator.store.embedded import Server
 from tests.acceptance.product import until
 from tests.faults.clocks import Clocks
@@ -120,7 +119,7 @@ def test_a_machine_that_sleeps_loses_no_time_and_sees_none(machine: Machine) -> 
     ((unobserved_ms,),) = machine.rig.database.execute(
         "SELECT sum(length_ms - observed_ms) FROM bill WHERE type = 'cpu'"
     )
-    assert 600_000 - DEADBAND_MS <= int(str(unobserved_ms)) < 700_000
+    assert 599_000 < int(str(unobserved_ms)) < 700_000  # two clocks are read one after the other
 
 
 def test_a_reboot_ends_what_ran_and_counts_from_zero(machine: Machine) -> None:

@@ -101,6 +101,35 @@ def key(name: str = "a") -> RunKey:
     return RunKey(f"files:{name}@{START_MS}")
 
 
+@pytest.mark.parametrize("versions", [1, 2])
+def test_an_end_that_is_told_at_the_instant_of_deletion_is_not_lost(
+    node: Node, monkeypatch: pytest.MonkeyPatch, versions: int
+) -> None:
+    """The processes were gone when the agent looked, and then the hook wrote the end down."""
+    node.populate("/a")
+    node.write(cgroup="/a")
+    assert node.runs()["a"].ended_at_ms is None
+    node.populate("/a", populated=False)
+    assert node.runs()["a"].ended_at_ms == node.now_ms
+    node.now_ms += 5_000
+    told_ms, rename = node.now_ms - versions, os.rename
+    ends = iter(range(told_ms, told_ms + versions))
+
+    def tell(source: str, target: str) -> None:
+        """The hook is a moment faster than the agent, or twice."""
+        monkeypatch.setattr(os, "rename", rename)
+        node.write(cgroup="/a", ended_at=stamp(next(ends)))
+        rename(source, target)
+        for end_ms in ends:
+            node.write(cgroup="/a", ended_at=stamp(end_ms))
+
+    monkeypatch.setattr(os, "rename", tell)
+    node.provider.settled([key()])
+    assert node.runs()["a"].ended_at_ms == node.now_ms - 1
+    node.provider.settled([key()])
+    assert not list(node.jobs.iterdir())
+
+
 def test_a_file_is_a_run_and_its_removal_ends_it_when_noticed(node: Node) -> None:
     """The end is answered until it is settled; then nothing is left of the run."""
     path = node.write()
