@@ -10,7 +10,7 @@ from aggregator.rating.month import MonthError, month_at, month_name, parse_mont
 
 INSTANTS = st.datetimes(
     min_value=datetime(1, 1, 2),  # noqa: DTZ001  hypothesis adds the zone
-    max_value=datetime(9999, 11, 30),  # noqa: DTZ001
+    max_value=datetime(9998, 12, 31),  # noqa: DTZ001
     timezones=st.just(UTC),
 )
 
