@@ -5,7 +5,7 @@ by `base_units x MS_PER_HOUR`, once, when rendering.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import lcm
 from types import MappingProxyType
 from typing import Final
@@ -24,11 +24,12 @@ class Unit:
     name: str
     base_units: int
     """How many base units make one of it."""
+    unit_hour: int = field(init=False)
+    """Base unit x ms in one unit-hour: what a price refers to."""
 
-    @property
-    def unit_hour(self) -> int:
-        """Base unit x ms in one unit-hour: what a price refers to."""
-        return self.base_units * MS_PER_HOUR
+    def __post_init__(self) -> None:
+        """Reckon once what every figure is divided by."""
+        object.__setattr__(self, "unit_hour", self.base_units * MS_PER_HOUR)
 
 
 UNITS: Mapping[str, Unit] = MappingProxyType(

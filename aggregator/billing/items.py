@@ -92,7 +92,7 @@ class Item(NamedTuple):
     @property
     def figures(self) -> tuple[float, float, float]:
         """Quota, usage and fee as they are shown; the usage is divided once for both."""
-        usage = self.usage
+        usage = money.usage(int(self.billed), UNITS[self.type])
         return (
             money.number(_quota_units(self.quota, self.type)),
             money.number(usage),

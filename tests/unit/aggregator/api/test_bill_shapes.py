@@ -86,4 +86,28 @@ def test_a_usage_is_its_bill_without_the_fee(item: Item) -> None:
     (bill,) = json.loads(BILL_ITEMS.dump_json([bill_item(item)]))
     (usage,) = json.loads(USAGE_ITEMS.dump_json([usage_item(item)]))
     assert usage == {name: value for name, value in bill.items() if name != "fee"}
-    assert (bill["jobId"], bill["jobName"]) == (item.job_id, item.job_name)
+
+
+@given(ITEMS)
+def test_each_field_has_its_own_value(item: Item) -> None:
+    """Which are given by their places: none is another's."""
+    (shown,) = json.loads(BILL_ITEMS.dump_json([bill_item(item)]))
+    named = {
+        "id": item.item_id,
+        "startTime": "2026-02-06T04:00:00Z",
+        "endTime": "2026-02-06T05:00:00.25Z",
+        "jobId": item.job_id,
+        "jobName": item.job_name,
+        "userId": item.user_id,
+        "username": item.username,
+        "vcName": item.vc,
+        "type": item.type,
+        "node": item.node,
+        "device": item.model,
+        "quota": item.quota_units,
+        "usage": item.usage,
+        "fee": item.fee,
+        "isRunning": item.is_running,
+    }
+    assert shown == named
+    assert list(shown) == list(named)
