@@ -133,6 +133,63 @@ def test_what_was_metered_by_the_first_version_stays(empty_database_url: str) ->
     assert found == [("G", None)]
 
 
+BILLED = """
+    INSERT INTO bill (bill_id, run_id, cluster, node, job_id, job_name, user_id, vc, project,
+        namespace, kind, type, model, quota, started_at, ended_at, allocated, used, effective,
+        billed, unpriced, length_ms, observed_ms, amount, is_mixed)
+    SELECT lpad(number::text, 32, '0')::uuid, number, 'c1', 'n1', job_id, job_id,
+        gen_random_uuid(), 'v', 'p', '', 'job', type, model, 7, '2026-02-06', '2026-02-08',
+        0, 0, 0, 0, 0, 0, 0, 0, false
+    FROM (VALUES (1, 'one', 'gpu', 'A'), (2, 'one', 'cpu', NULL), (3, 'one', 'storage', NULL),
+                 (4, 'two', 'gpu', 'A'), (5, 'two', 'cpu', NULL),
+                 (6, 'mixed', 'gpu', 'A'), (7, 'mixed', 'npu', NULL), (8, 'mixed', 'cpu', NULL),
+                 (9, 'plain', 'cpu', NULL)) AS item (number, job_id, type, model);
+    INSERT INTO daily (day, bill_id, allocated, used, effective, billed, unpriced, length_ms,
+        amount, peak)
+    SELECT day, bill_id, 10, 20, 30, 40, 50, 60, 0.7 * run_id, 80
+    FROM bill, unnest(ARRAY['2026-02-06Z', '2026-02-07Z']::timestamptz[]) AS day
+    WHERE run_id <> 9
+"""
+CLASSED = """
+    SELECT class.type, class.model, class.quota, class.gpu, min(daily_class.allocated),
+        min(daily_class.amount), count(*)
+    FROM item_class AS class LEFT JOIN daily_class USING (item_class_id)
+    GROUP BY class.item_class_id ORDER BY class.type, class.model, class.gpu, 5
+"""
+
+
+def test_what_was_billed_before_is_summed_by_classes(empty_database_url: str) -> None:
+    """An item is of the one model of its job, if that has one; a disk is of none."""
+    known = known_migrations()
+    before = [each for each in known if each.name < "0015_classes.sql"]
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION timescaledb")
+        connection.execute(query("create_schema_migration"))
+        for each in before:
+            connection.execute(each.text)
+            row = {"version": each.version, "name": each.name, "checksum": each.checksum}
+            connection.execute(query("insert_schema_migration"), row)
+        connection.execute(BILLED)
+    assert migrate(empty_database_url) == [each.name for each in known[len(before) :]]
+    with psycopg.connect(empty_database_url) as connection:
+        found = [
+            [each and str(each) for each in row] for row in connection.execute(CLASSED).fetchall()
+        ]
+        spans = connection.execute(
+            "SELECT count(*), min(run_id), extract(day FROM max(last_day - first_day))::int"
+            " FROM bill WHERE first_day = '2026-02-06Z'"
+        ).fetchone()
+    assert found == [
+        ["cpu", None, 0, "A", "20", "4.9", "2"],
+        ["cpu", None, 0, None, "10", "5.6", "2"],
+        ["gpu", "A", "7", "A", "20", "3.5", "2"],
+        ["gpu", "A", "7", None, "10", "4.2", "2"],
+        ["npu", None, "7", None, "10", "4.9", "2"],
+        ["storage", None, 0, None, "10", "2.1", "2"],
+    ]
+    assert spans == (8, 1, 1)
+
+
 def test_two_at_once_do_not_disturb_each_other(empty_database_url: str) -> None:
     """One migrates, the other waits and finds nothing to do."""
     results: list[Sequence[str]] = []
