@@ -51,7 +51,7 @@ def reconcile(
     conservation: per node, type and hour, what jobs had, what was idle, unattributed and down is
     the capacity (devices exactly, cpu and memory to 1 per cent). usage: per meter and hour, what
     was charged is the raw usage, while that is kept. bills: each item is the sum of its charges
-    and adjustments.
+    and adjustments. days: so are the daily sums that long ranges are answered from.
 
     The exit status is 0 if all holds and 1 if not; then the first rows that do not are shown. It
     is 1, too, if there was nothing to look at. An hour can be looked at ten minutes after it.

@@ -1,7 +1,7 @@
 """Reconciliation: whether what was measured, charged and billed agrees, hour by hour.
 
-Three checks: conservation (all that a node has became something), usage (the ledger is the
-raw usage, while that is kept), bills (an item is the sum of its bookings).
+Four checks: conservation (all that a node has became something), usage (the ledger is the raw
+usage, while that is kept), bills (an item is the sum of its bookings), days (both rollups are).
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from aggregator.rating import money
 from aggregator.store.queries import query
 from aggregator.units import UNITS
 
-Check: TypeAlias = Literal["conservation", "usage", "bills"]
+Check: TypeAlias = Literal["conservation", "usage", "bills", "days"]
 
-CHECKS: Final[tuple[Check, ...]] = ("conservation", "usage", "bills")
+CHECKS: Final[tuple[Check, ...]] = ("conservation", "usage", "bills", "days")
 MAX_ROWS: Final = 100
 TOLERANCE: Final = Decimal("0.01")
 """Of a node's cpu or memory: counters and levels are read one after the other."""

@@ -47,10 +47,10 @@ class MismatchLine:
 class FindingLine:
     """What a check found."""
 
-    check: Literal["conservation", "usage", "bills"]
+    check: Literal["conservation", "usage", "bills", "days"]
     starts_at: UtcTime
     ends_at: UtcTime
-    checked: Annotated[int, Field(description="Node hours, meter hours, or items")]
+    checked: Annotated[int, Field(description="Node hours, meter hours, items, or days of them")]
     failed: int
     unknown: Annotated[
         int, Field(description="Node hours before the node's first account: nobody can judge")
@@ -125,7 +125,7 @@ ROUTES = (
         role=Role.VIEWER,
         description="conservation: per node, type and hour all of the capacity became something."
         " usage: what was booked is the raw usage, while that is kept. bills: items are the sums"
-        " of their bookings.",
+        " of their bookings. days: so are the daily sums, by item and by class of items.",
         query=RECONCILE_QUERY,
         answers={HTTPStatus.OK: Answer(description="Check by check", adapter=RECONCILIATION)},
         problems=(HTTPStatus.CONFLICT,),

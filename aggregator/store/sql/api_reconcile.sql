@@ -148,6 +148,70 @@ LEFT JOIN LATERAL (
     LIMIT %(limit)s
 ) AS first ON true;
 
+-- fragment: first_day
+date_trunc('day', %(starts_at)s::timestamptz, 'UTC')
+
+-- fragment: after_day
+date_trunc('day', %(ends_at)s::timestamptz + INTERVAL '1 day' - INTERVAL '1 microsecond', 'UTC')
+
+-- name: reconcile_days
+-- Each day that the range touches, by item and by class of items: both rollups are the sums of
+-- what counts on it. They are moved with it, so that of a day that is not over that holds, too.
+WITH booked AS MATERIALIZED (
+    SELECT date_trunc('day', hour, 'UTC') AS day, bill_id, sum(allocated) AS allocated,
+           sum(used) AS used, sum(effective) AS effective, sum(billed) AS billed,
+           coalesce(sum(billed) FILTER (WHERE ratio_id = 0), 0) AS unpriced,
+           sum(length_ms) AS length_ms, sum(amount) AS amount
+    FROM booking
+    WHERE %(starts_at)s::timestamptz < %(ends_at)s::timestamptz
+        AND hour >= <<first_day>> AND hour < <<after_day>>
+    GROUP BY 1, 2
+),
+expected AS (
+    SELECT day, bill_id::text AS subject, bill_id, NULL::bigint AS item_class_id, amount,
+           ROW(allocated, used, effective, billed, unpriced, length_ms, amount) AS sums
+    FROM booked
+    UNION ALL
+    SELECT day, 'class ' || bill.item_class_id, NULL, bill.item_class_id, sum(booked.amount),
+           ROW(sum(booked.allocated), sum(booked.used), sum(booked.effective),
+               sum(booked.billed), sum(booked.unpriced), sum(booked.length_ms),
+               sum(booked.amount))
+    FROM booked JOIN bill USING (bill_id)
+    GROUP BY day, bill.item_class_id
+),
+found AS (
+    SELECT day, bill_id::text AS subject, bill_id, NULL::bigint AS item_class_id, amount,
+           ROW(allocated, used, effective, billed, unpriced, length_ms, amount) AS sums
+    FROM daily
+    WHERE %(starts_at)s::timestamptz < %(ends_at)s::timestamptz
+        AND day >= <<first_day>> AND day < <<after_day>>
+    UNION ALL
+    SELECT day, 'class ' || item_class_id, NULL, item_class_id, amount,
+           ROW(allocated, used, effective, billed, unpriced, length_ms, amount)
+    FROM daily_class
+    WHERE %(starts_at)s::timestamptz < %(ends_at)s::timestamptz
+        AND day >= <<first_day>> AND day < <<after_day>>
+),
+line AS MATERIALIZED (
+    SELECT day, subject, coalesce(expected.bill_id, found.bill_id) AS bill_id,
+           coalesce(expected.item_class_id, found.item_class_id) AS item_class_id,
+           expected.amount AS expected, found.amount AS found,
+           expected.sums IS NOT DISTINCT FROM found.sums AS holds
+    FROM expected FULL JOIN found USING (day, subject)
+)
+SELECT counts.checked, counts.failed, 0::bigint AS unknown, first.*
+FROM (SELECT count(*) AS checked, count(*) FILTER (WHERE NOT holds) AS failed FROM line) AS counts
+LEFT JOIN LATERAL (
+    SELECT line.day AS hour, coalesce(bill.type, class.type) AS type, bill.node, line.subject,
+           'amount' AS quantity, line.expected, line.found
+    FROM line
+    LEFT JOIN bill ON bill.bill_id = line.bill_id
+    LEFT JOIN item_class AS class ON class.item_class_id = line.item_class_id
+    WHERE NOT line.holds
+    ORDER BY line.day, line.subject
+    LIMIT %(limit)s
+) AS first ON true;
+
 -- name: get_settled_hour
 -- Nodes account for their time some minutes late, so that hours are settled until then.
 SELECT date_trunc('hour', clock_timestamp() - INTERVAL '10 minutes', 'UTC');

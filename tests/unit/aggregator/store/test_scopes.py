@@ -26,6 +26,7 @@ EVERYBODYS = {
     "list_reserved": "what was reserved, for viewers of everything",
     "reconcile_bills": "sums of everything, for viewers of everything",
     "reconcile_conservation": "sums of everything, for viewers of everything",
+    "reconcile_days": "sums of everything, for viewers of everything",
     "reconcile_usage": "sums of everything, for viewers of everything",
     "preview_rerate": "what an order would change, for viewers of everything",
     "list_period_totals": "sums of periods, for viewers of everything",
