@@ -155,7 +155,7 @@ def run_job(cgroup: Path) -> tuple[int, int]:
 
 
 def test_a_real_job_has_its_true_length_and_its_last_cpu_time(unified: Path) -> None:
-    """The kernel's events tell both ends to 20 ms, and what it used before it goes."""
+    """The kernel's events tell its start while it runs, its end, and what it used before it goes."""
     time = SystemTime()
     watch = CgroupWatch(
         Hierarchies(str(UNIFIED), {}),
@@ -176,7 +176,7 @@ def test_a_real_job_has_its_true_length_and_its_last_cpu_time(unified: Path) -> 
     (found,) = followed.found()
     assert found.born_at_ms is not None
     assert found.ended_at_ms is not None
-    assert abs(found.born_at_ms - started_ns // 1_000_000) <= 20
+    assert started_ns // 1_000_000 - 20 <= found.born_at_ms <= ended_ns // 1_000_000
     assert found.ended_at_ms >= ended_ns // 1_000_000 - 20
     assert f"usage_usec {found.cpu_us}\n" in stat
     assert found.cpu_us is not None
