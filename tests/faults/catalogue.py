@@ -69,7 +69,7 @@ FAULTS: Final[Mapping[str, Sequence[str]]] = {
     ],
     "reboot": [
         "faults/test_clocks.py::test_a_reboot_ends_what_ran_and_counts_from_zero",
-        "unit/agent/test_daemon.py::test_after_a_reboot_the_time_off_is_nobodys",
+        "unit/agent/daemon/test_daemon.py::test_after_a_reboot_the_time_off_is_nobodys",
     ],
     "counter reset": [f"{_RUNS}::test_a_counter_that_began_again_is_counted_from_zero"],
     "cgroup name reuse": [

@@ -30,9 +30,9 @@ from aggregator.ingest.server import IngestServer
 from aggregator.metrics import Metrics
 from aggregator.settings import GrpcSettings, IngestSettings, Settings
 from aggregator.store.pool import open_pool
+from tests.unit.agent.daemon.bench import open_spool, settings_of
 from tests.unit.agent.fakes import FakeProvider, FakeSampler, FakeTime
 from tests.unit.agent.nodes import START_MS, TEN_S, job
-from tests.unit.agent.test_daemon import open_spool, settings_of
 from tests.unit.agent.test_uplink_session import IDENTITY
 
 Database = psycopg.Connection[TupleRow]

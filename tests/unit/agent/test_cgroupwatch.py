@@ -155,7 +155,7 @@ def run_job(cgroup: Path) -> tuple[int, int]:
 
 
 def test_a_real_job_has_its_true_length_and_its_last_cpu_time(unified: Path) -> None:
-    """The kernel's events tell its start while it runs, its end, and what it used before it goes."""
+    """Events tell its start while it runs, its end, and what it used before it goes."""
     time = SystemTime()
     watch = CgroupWatch(
         Hierarchies(str(UNIFIED), {}),

@@ -14,9 +14,9 @@ from agent.procfs import ProcFs
 from agent.samplers.cgroup import CgroupSampler
 from agent.samplers.pss import PssReader
 from tests.unit.agent.cgrouptrees import CgroupTree
+from tests.unit.agent.daemon.bench import HOUR_MS, MS, Bench, batches_in
 from tests.unit.agent.jobs.contexts import Machine
 from tests.unit.agent.nodes import CPU, START_MS, total
-from tests.unit.agent.test_daemon import HOUR_MS, MS, Bench, batches_in
 
 JOB = "/jobs.slice/job-1.scope"
 UNITS = '[systemd]\nunits = ["jobs.slice/job-*.scope"]\njob_id = "{1}"\n'

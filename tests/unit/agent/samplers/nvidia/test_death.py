@@ -4,10 +4,10 @@ from pathlib import Path
 
 from agent.integrate import UsageRecord
 from agent.model import DEVICE_UNITS
+from tests.unit.agent.daemon.bench import Bench
 from tests.unit.agent.fakes import FakeProvider
 from tests.unit.agent.nodes import GPU, total
 from tests.unit.agent.samplers.nvidia.conftest import INTERVAL_MS, Machine, holding
-from tests.unit.agent.test_daemon import Bench
 
 ONE = "GPU-00000000"
 MINUTE_MS = 60_000
