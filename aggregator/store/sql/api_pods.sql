@@ -63,9 +63,11 @@ CASE WHEN is_disk AND length_ms > 0 THEN greatest(quota, peak) END
 
 -- fragment: items
 -- What may count in the range, by the days between which it does.
--- `pod` is one column, since of two the planner would guess how many pods there are.
+-- `pod` is one column, since of several the planner would guess how many pods there are. Jobs of
+-- one id that are different people's are not each other's pod.
 item AS MATERIALIZED (
-    SELECT bill_id, cluster, job_id, jsonb_build_array(cluster, job_id)::text AS pod, run_id,
+    SELECT bill_id, cluster, namespace, vc, user_id, job_id, run_id,
+           jsonb_build_array(cluster, namespace, vc, user_id, job_id)::text AS pod,
            jsonb_build_array(node, model)::text AS disk, type, quota, factor.factor,
            type IN ('gpu', 'npu') AS is_device, type = 'storage' AS is_disk,
            coalesce(model, type) AS gpu, item_class_id, first_day
@@ -78,8 +80,8 @@ item AS MATERIALIZED (
 -- What was booked later changes nothing before.
 attached AS MATERIALIZED (
     SELECT asked.pod, bill.bill_id, coalesce(bill.model, bill.type) AS gpu, bill.first_day AS day
-    FROM (SELECT DISTINCT cluster, job_id, pod FROM item) AS asked
-    JOIN bill USING (cluster, job_id)
+    FROM (SELECT DISTINCT cluster, namespace, vc, user_id, job_id, pod FROM item) AS asked
+    JOIN bill USING (cluster, namespace, vc, user_id, job_id)
     WHERE bill.type IN ('gpu', 'npu') AND bill.first_day IS NOT NULL AND <<asked>>
 )
 

@@ -31,6 +31,8 @@ class Charges:
         cluster: str = "c1",
         node: str = "10.0.0.7",
         vc: str = "vc1",
+        namespace: str = "",
+        user_id: UUID = UUID(int=1),
     ) -> UUID:
         """An item without charges, of a run of its own or of one; `quota` in API units."""
         base_units = quota * UNITS[type_].base_units
@@ -39,10 +41,11 @@ class Charges:
         )
         self.rows.connection.execute(
             """
-            UPDATE bill SET kind = %s, cluster = %s, run_id = coalesce(%s, run_id)
+            UPDATE bill SET kind = %s, cluster = %s, namespace = %s, user_id = %s,
+                run_id = coalesce(%s, run_id)
             WHERE bill_id = %s
             """,
-            (kind, cluster, run_id, bill_id),
+            (kind, cluster, namespace, user_id, run_id, bill_id),
         )
         return bill_id
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, TypeAlias
+from uuid import UUID
 
 import pytest
 
@@ -110,6 +111,20 @@ async def test_a_job_that_is_not_told_apart_by_its_id_is_one_pod(
     charges.roll_up()
     assert [each["amount"] for each in await records(api, BY_POD)] == [3]
     assert await amounts(api, FEBRUARY) == {"A": 1}
+
+
+@pytest.mark.parametrize("other", [{"vc": "b"}, {"namespace": "b"}, {"user_id": UUID(int=2)}])
+async def test_jobs_of_one_id_of_different_people_share_no_device(
+    api: Api, charges: Charges, other: dict[str, Any]
+) -> None:
+    """What one has no device for is not charged to the model that the other one holds."""
+    charges.charge(charges.item("job", model="A"), 1)
+    charges.charge(charges.item("job", "cpu", **other), 2)
+    charges.charge(charges.item("mine", "cpu", **other), 4)
+    charges.charge(charges.item("mine", model="A", **other), 8)
+    charges.roll_up()
+    assert await amounts(api, FEBRUARY) == {"A": 13}
+    assert await amounts(api, BY_HOUR) == {"A": 13}
 
 
 async def test_what_is_booked_late_counts_when_it_is_booked(api: Api, charges: Charges) -> None:
