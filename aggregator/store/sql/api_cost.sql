@@ -3,17 +3,18 @@
 -- on it is one row that has the total alone.
 
 -- fragment: page
--- Names are looked at no more than once each: `place` is where those of a sum stand.
-SELECT counted.total, page.cluster, page.project, page.namespace, page.first, page.last,
+-- Names are looked at no more than once each: `place` is where those of a sum stand. Items that
+-- come before the page need not be there: so many are `skipped`.
+SELECT whole.total, page.cluster, page.project, page.namespace, page.first, page.last,
        page.quantity
-FROM (SELECT count(*) AS total FROM item) AS counted
+FROM whole
 LEFT JOIN (
     SELECT place, name.cluster, name.project, name.namespace, quantity,
            greatest(begin::date, %(first)s::date) AS first,
            least((begin + ('1 ' || %(step)s::text)::interval)::date - 1, %(last)s::date) AS last
     FROM (
         SELECT * FROM item ORDER BY step, place
-        LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint
+        LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint - (SELECT skipped FROM whole)
     ) AS item
     CROSS JOIN LATERAL (SELECT item.step AT TIME ZONE 'UTC') AS local (begin)
     JOIN (SELECT DISTINCT place, cluster, project, namespace FROM kin) AS name USING (place)
@@ -24,6 +25,18 @@ ORDER BY page.first, page.place
 CASE %(quantity)s::text
         WHEN 'allocated' THEN daily.allocated WHEN 'used' THEN daily.used ELSE daily.effective
     END
+
+-- fragment: span
+-- The steps, each with the part of it that is asked for.
+SELECT step, greatest(step, %(first)s::date) AT TIME ZONE 'UTC' AS starts_at,
+               least(step + ('1 ' || %(step)s::text)::interval,
+                     (%(last)s::date + 1)::timestamp) AT TIME ZONE 'UTC' AS ends_at
+        FROM generate_series(date_trunc(%(step)s, %(first)s::date::timestamp),
+                             %(last)s::date::timestamp,
+                             ('1 ' || %(step)s::text)::interval) AS step
+
+-- fragment: whole
+whole AS (SELECT count(*) AS total, 0::bigint AS skipped FROM item)
 
 -- fragment: named
 SELECT id, cluster, project, namespace,
@@ -42,23 +55,17 @@ kind.type = %(type)s
             AND (%(project)s::text IS NULL OR kind.project = %(project)s)
             AND (%(namespace)s::text IS NULL OR kind.namespace = %(namespace)s)
 
--- fragment: summed
--- What has neither size nor length is money alone; that is looked at by row, since one more sum
--- costs more, and of a day it is not reckoned what it is: rows are many.
-SELECT CASE %(step)s::text
-               WHEN 'day' THEN daily.day
-               ELSE date_trunc(%(step)s::text, daily.day AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
-           END AS step,
-           kin.place, sum(<<quantity>>) AS quantity
+-- fragment: is_used
+-- What has neither size nor length is money alone.
+(<<quantity>> <> 0 OR daily.length_ms <> 0)
 
--- fragment: counting
-daily.day >= %(first)s::date::timestamp AT TIME ZONE 'UTC'
-        AND daily.day < (%(last)s::date + 1)::timestamp AT TIME ZONE 'UTC'
-        AND (<<quantity>> <> 0 OR daily.length_ms <> 0)
-    GROUP BY 1, 2
+-- fragment: of_span
+FROM daily_class AS daily JOIN kin ON kin.id = daily.item_class_id
+        WHERE daily.day >= span.starts_at AND daily.day < span.ends_at AND <<is_used>>
 
 -- name: list_cost_usage
--- By classes of items, which are of no user: a user sees none of them here.
+-- By classes of items, which are of no user: a user sees none of them here. Step by step, since
+-- there may be many; only those of the page are summed.
 WITH kin AS MATERIALIZED (
     <<named>>
     FROM (
@@ -69,10 +76,30 @@ WITH kin AS MATERIALIZED (
                          %(scope_user_id)s, %(scope_vc)s, %(scope_project)s)
     ) AS seen
 ),
+counted AS MATERIALIZED (
+    SELECT span.*, found.items, sum(found.items) OVER (ORDER BY span.step) AS through
+    FROM (
+        <<span>>
+    ) AS span
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS items FROM (SELECT DISTINCT kin.place <<of_span>>) AS places
+    ) AS found
+),
+shown AS MATERIALIZED (
+    SELECT * FROM counted
+    WHERE through > %(offset)s::bigint
+        AND through - items < %(offset)s::bigint + %(limit)s::bigint
+),
 item AS MATERIALIZED (
-    <<summed>>
-    FROM daily_class AS daily JOIN kin ON kin.id = daily.item_class_id
-    WHERE <<counting>>
+    SELECT span.step AT TIME ZONE 'UTC' AS step, summed.place, summed.quantity
+    FROM shown AS span
+    CROSS JOIN LATERAL (
+        SELECT kin.place, sum(<<quantity>>) AS quantity <<of_span>> GROUP BY kin.place
+    ) AS summed
+),
+whole AS (
+    SELECT coalesce((SELECT max(through) FROM counted), 0)::bigint AS total,
+           coalesce((SELECT min(through - items) FROM shown), 0)::bigint AS skipped
 )
 <<page>>;
 
@@ -89,10 +116,18 @@ WITH kin AS MATERIALIZED (
     ) AS seen
 ),
 item AS MATERIALIZED (
-    <<summed>>
+    SELECT CASE %(step)s::text
+               WHEN 'day' THEN daily.day
+               ELSE date_trunc(%(step)s::text, daily.day AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+           END AS step,
+           kin.place, sum(<<quantity>>) AS quantity
     FROM daily JOIN kin ON kin.id = daily.bill_id
-    WHERE <<counting>>
-)
+    WHERE daily.day >= %(first)s::date::timestamp AT TIME ZONE 'UTC'
+        AND daily.day < (%(last)s::date + 1)::timestamp AT TIME ZONE 'UTC'
+        AND <<is_used>>
+    GROUP BY 1, 2
+),
+<<whole>>
 <<page>>;
 
 -- name: list_cost_quotas
@@ -110,12 +145,7 @@ item AS MATERIALIZED (
                                               - greatest(held.starts_at, span.starts_at))
                            * 1000)) AS quantity
     FROM (
-        SELECT step, greatest(step, %(first)s::date) AT TIME ZONE 'UTC' AS starts_at,
-               least(step + ('1 ' || %(step)s::text)::interval,
-                     (%(last)s::date + 1)::timestamp) AT TIME ZONE 'UTC' AS ends_at
-        FROM generate_series(date_trunc(%(step)s, %(first)s::date::timestamp),
-                             %(last)s::date::timestamp,
-                             ('1 ' || %(step)s::text)::interval) AS step
+        <<span>>
     ) AS span
     JOIN project_quota AS held ON held.validity && tstzrange(span.starts_at, span.ends_at, '[)')
     JOIN kin USING (project)
@@ -126,5 +156,6 @@ item AS MATERIALIZED (
         AND in_scope(user_id, vc, project,
                      %(scope_user_id)s, %(scope_vc)s, %(scope_project)s)
     GROUP BY 1, 2
-)
+),
+<<whole>>
 <<page>>;
