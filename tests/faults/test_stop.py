@@ -15,7 +15,9 @@ def test_a_stop_under_load_is_clean_and_loses_nothing(fault_server: Server, tmp_
     with Rig(fault_server, tmp_path, agents=1, streamers=2, interval_seconds=0.02) as rig:
         (agent,) = rig.agents
         agent.workload.start()
-        for process in (rig.streamers[0], rig.aggregator, agent, rig.aggregator):
+        first = rig.streamers[0]  # it must be there before it can be stopped
+        rig.traffic.wait_past(rig.traffic.marks(), node=first.recipe.node, seconds=60)
+        for process in (first, rig.aggregator, agent, rig.aggregator):
             marks = rig.traffic.marks()
             rig.traffic.wait_past(marks, seconds=60)
             assert process.stop() == 0
