@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+from aggregator.model import NO_USER
 from aggregator.units import UNITS
 from tests.integration.aggregator.rows import NOON, Rows
 
@@ -32,7 +33,7 @@ class Charges:
         node: str = "10.0.0.7",
         vc: str = "vc1",
         namespace: str = "",
-        user_id: UUID = UUID(int=1),
+        user_id: UUID = NO_USER,
     ) -> UUID:
         """An item without charges, of a run of its own or of one; `quota` in API units."""
         base_units = quota * UNITS[type_].base_units
