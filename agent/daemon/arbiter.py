@@ -2,15 +2,16 @@
 
 The more trusted provider has it, then the run that began first. A claim is a cgroup with
 everything above and below it, or a process; a process in a cgroup that is claimed is part
-of that claim. Who was refused once stays so until it ends, and its end says nothing either;
-or until it has outlived the better claim for `LINGER_MS`: it is metered from the end of that
-one on, since what was before is billed with the other.
+of that claim. So is what is in a cgroup of which a more trusted provider knows already that
+it will name a run for it. Who was refused once stays so until it ends, and its end says
+nothing either; or until it has outlived the better claim for `LINGER_MS`: it is metered from
+the end of that one on, since what was before is billed with the other.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from agent.jobs.claims import Claim, refuse_twins
+from agent.jobs.claims import Awaited, Claim, refuse_twins
 from agent.model import Run, RunKey
 
 Answers = Mapping[str, Sequence[Run]]
@@ -34,12 +35,17 @@ class Arbiter:
         self._alone: dict[RunKey, int] = {}  # since when nobody else claims what they do
         self._released: dict[RunKey, tuple[Run, Run]] = {}  # as said, and as answered
 
-    def decide(self, answers: Answers) -> Answers:
-        """Take out of the answers what is somebody else's."""
+    def decide(self, answers: Answers, awaited: Mapping[str, Collection[str]]) -> Answers:
+        """Take out of the answers what is somebody else's.
+
+        `awaited`: by provider the cgroups that will be runs of it, but are not described yet.
+        """
         has_history = self.refused or self._alone
-        if not has_history and sum(bool(runs) for runs in answers.values()) < 2:
+        claimants = {name for name, runs in answers.items() if runs}
+        claimants |= {name for name, cgroups in awaited.items() if cgroups}
+        if not has_history and len(claimants) < 2:
             return answers
-        self.refused = self._refuse(answers)
+        self.refused = self._refuse(answers, awaited)
         kept = {
             provider: [self._since(run) for run in runs if run.key not in self.refused]
             for provider, runs in answers.items()
@@ -47,21 +53,28 @@ class Arbiter:
         self._released = {key: pair for key, pair in self._released.items() if key in self._alone}
         return kept
 
-    def _refuse(self, answers: Answers) -> dict[RunKey, str]:
-        claims = [
-            Claim(rank, run.started_at_ms, run.key, run, self._places(run))
-            for rank, runs in enumerate(answers.values())
-            for run in runs
-            if run.ended_at_ms is None
-        ]
-        refused = {RunKey(key): why for key, why in refuse_twins(claims).items()}
-        named = [run for runs in answers.values() for run in runs if run.key not in refused]
+    def _refuse(
+        self, answers: Answers, awaited: Mapping[str, Collection[str]]
+    ) -> dict[RunKey, str]:
+        found = refuse_twins(self._claims(answers, awaited))
+        every = [run for runs in answers.values() for run in runs]
+        refused = {run.key: found[run.key] for run in every if run.key in found}
+        named = [run for run in every if run.key not in refused]
         known = self.refused.keys() | self._alone.keys()
         now_ms = self._now_ms()
         self._alone = {
             run.key: self._alone.get(run.key, now_ms) for run in named if run.key in known
         }
         return refused | dict(self._waiting(named, now_ms))
+
+    def _claims(self, answers: Answers, awaited: Mapping[str, Collection[str]]) -> Iterator[Claim]:
+        for rank, (provider, runs) in enumerate(answers.items()):
+            for run in runs:
+                if run.ended_at_ms is None:
+                    yield Claim(rank, run.started_at_ms, run.key, run, self._places(run))
+            for cgroup in awaited.get(provider, ()):
+                key = f"{provider}:{cgroup}"
+                yield Claim(rank, 0, key, Awaited(key, cgroup))
 
     def _waiting(self, named: Iterable[Run], now_ms: int) -> Iterator[tuple[RunKey, str]]:
         """Those that were refused until now, and have ended or not outlived the other for long."""

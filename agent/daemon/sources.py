@@ -14,7 +14,7 @@ from agent.daemon.arbiter import Arbiter
 from agent.daemon.counters import DaemonCounters
 from agent.devices import Inventory
 from agent.errors import AgentError
-from agent.jobs import JobProvider
+from agent.jobs import AwaitingProvider, JobProvider
 from agent.model import Device, MeterKey, Reading, Run, RunKey
 from agent.procfs import ProcFs
 from agent.samplers import DeviceSampler, MappedSampler, Sampler
@@ -88,7 +88,7 @@ class Sources:
                 failed.add(provider.name)
         self.look_at_devices()
         before = self._arbiter.refused
-        kept = self._arbiter.decide(self._without_hasty(live))
+        kept = self._arbiter.decide(self._without_hasty(live), self._awaited())
         self._tell_refused(before)
         self._settle_refused(kept)
         resolved = self._resolve(kept)
@@ -147,6 +147,13 @@ class Sources:
             answers[name] = [run for run in runs if run.key in live] if is_waiting else runs
             is_waiting |= is_patient and name not in self._have_answered
         return answers
+
+    def _awaited(self) -> Mapping[str, Collection[str]]:
+        return {
+            provider.name: provider.awaited()
+            for provider in self.providers
+            if isinstance(provider, AwaitingProvider)
+        }
 
     def _ask(self, provider: JobProvider) -> bool:
         try:

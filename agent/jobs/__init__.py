@@ -8,7 +8,7 @@ because it failed itself. It is a leaf: it knows no other provider and no sample
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from agent.context import Context
 from agent.jobs.terms import Problem
@@ -46,6 +46,15 @@ class JobProvider(Protocol):
 
     def problems(self) -> Sequence[Problem]:
         """What the last answer had to leave out, or holds in an older version."""
+        ...
+
+
+@runtime_checkable
+class AwaitingProvider(JobProvider, Protocol):
+    """A provider that knows before it can describe a job that the job is its own."""
+
+    def awaited(self) -> Collection[str]:
+        """The cgroups of runs to come, which the last answer did not hold; never raises."""
         ...
 
 

@@ -6,16 +6,25 @@ from typing import NamedTuple
 from agent.model import Run
 
 
-class Claim(NamedTuple):
-    """Somebody's live run; the lower rank comes first, then the one that started first.
+class Awaited(NamedTuple):
+    """A cgroup that will be a run's, once it is known whose."""
 
-    `within` are cgroups that it is in without claiming them.
+    key: str
+    cgroup: str
+    pids: tuple[int, ...] = ()
+
+
+class Claim(NamedTuple):
+    """Somebody's live run, or one to come.
+
+    The lower rank comes first, then the one that started first. `within` are cgroups that it
+    is in without claiming them.
     """
 
     rank: int
     started_at_ms: int
     source: str
-    run: Run
+    run: Run | Awaited
     within: tuple[str, ...] = ()
 
 
@@ -49,7 +58,7 @@ def _checks(claim: Claim) -> Iterator[str]:
         yield from (f"cgroup {folder}" for folder in _upwards(run.cgroup))
 
 
-def _marks(run: Run) -> Iterator[str]:
+def _marks(run: Run | Awaited) -> Iterator[str]:
     """What is taken then."""
     yield f"run {run.key}"
     yield from (f"process {pid}" for pid in run.pids)

@@ -102,6 +102,10 @@ class SlurmProvider:
         self._has_answered = True
         return answer
 
+    def awaited(self) -> Collection[str]:
+        """The cgroups of jobs of which it is not known yet whose they are."""
+        return [job.subject.found.path for job in self._jobs.values() if job.is_awaited]
+
     def watch_paths(self) -> Sequence[Path]:
         """None: cgroups are heard of otherwise."""
         return ()

@@ -61,6 +61,15 @@ class TrackedJob:
                 self._read_limits(found)
         return self.run
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether it lives, or may, and will be a run as soon as more is known of it."""
+        if self.run is not None or self._is_retired or self.is_gone:
+            return False
+        seen = self._desk.lookout.sighting(self.subject.found.key)
+        has_lived = seen is not None and (seen.is_populated or seen.oldest_ms is not None)
+        return has_lived or not self.was_there  # what was there empty was left behind
+
     def forget(self) -> None:
         """Let go of everything that was kept for it."""
         found, desk = self.subject.found, self._desk

@@ -61,6 +61,7 @@ class FakeProvider:
         self._name = name
         self._watched = watched
         self.living: dict[str, Run] = {}
+        self.to_come: list[str] = []
         self.fails = False
         self.error: Exception | None = None
         self.done: list[RunKey] = []
@@ -82,6 +83,10 @@ class FakeProvider:
         if self.error:
             raise self.error
         return list(self.living.values())
+
+    def awaited(self) -> Collection[str]:
+        """See `AwaitingProvider`."""
+        return self.to_come
 
     def watch_paths(self) -> Sequence[Path]:
         """See `JobProvider`."""

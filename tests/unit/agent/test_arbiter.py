@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from agent.daemon.arbiter import LINGER_MS, Answers, Arbiter
-from agent.model import Run
+from agent.model import Run, RunKey
 from agent.state import Moment
 from tests.unit.agent.nodes import CPU, MEM, START_MS, Node, cpu_of, job, total
 
@@ -26,7 +26,7 @@ def names(answers: Answers) -> list[str]:
 
 
 def decide(arbiter: Arbiter, **answers: list[Run]) -> list[str]:
-    return names(arbiter.decide(answers))
+    return names(arbiter.decide(answers, {}))
 
 
 def arbiter(now_ms: Callable[[], int] = lambda: 0) -> Arbiter:
@@ -54,6 +54,20 @@ def test_a_process_in_a_claimed_cgroup_is_part_of_it() -> None:
     assert decide(arbiter(), slurm=[slurm()], process=[processes(78, 79)]) == both
 
 
+def test_who_begins_in_a_job_that_is_not_described_yet_is_part_of_it() -> None:
+    """Also where he has ended by then: the job is metered from its own start."""
+    one, awaited = arbiter(), {"slurm": ["/slurm/uid_7/job_1"]}
+    short = replace(processes(77), key=RunKey("process:short"))
+    outside = replace(processes(78), key=RunKey("process:outside"))
+    said = {"slurm": [], "process": [processes(77), short, outside]}
+    assert names(one.decide(said, awaited)) == ["process:outside"]
+    short = replace(short, ended_at_ms=5)
+    said = {"slurm": [], "process": [processes(77), short, outside]}
+    assert names(one.decide(said, awaited)) == ["process:outside"]
+    said["slurm"] = [slurm()]
+    assert names(one.decide(said, {"slurm": []})) == ["slurm:1", "process:outside"]
+
+
 def test_who_was_refused_is_not_billed_for_its_end_either() -> None:
     """And is forgotten when its provider has settled it."""
     one = arbiter()
@@ -74,7 +88,8 @@ def test_who_outlives_the_better_claim_is_metered_from_its_end_on() -> None:
 
     def look(after_ms: int, cpu: int, *named: Run) -> None:
         node.now_ms += after_ms
-        kept = one.decide({each: [run for run in named if run.provider == each] for each in ORDER})
+        said = {each: [run for run in named if run.provider == each] for each in ORDER}
+        kept = one.decide(said, {})
         moment = Moment(now_ms=node.now_ms, latest_ms=node.now_ms)
         for provider, runs in kept.items():
             node.state.reconcile(provider, runs, moment)

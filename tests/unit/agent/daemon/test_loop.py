@@ -392,6 +392,16 @@ def test_a_new_run_waits_for_the_word_of_who_is_trusted_more(
     assert len(told) == 1
 
 
+def test_a_run_in_a_job_that_is_not_described_yet_is_not_metered_beside_it(bench: Bench) -> None:
+    """The scheduler answers, and knows already that the cgroup is its own."""
+    slurm, files = FakeProvider("slurm"), FakeProvider("files")
+    files.has(job())
+    slurm.to_come = [str(job().cgroup)]
+    sources = sources_of(bench, slurm, files)
+    assert sources.runs() == {"slurm": [], "files": []}
+    assert list(sources.refused) == [job().key]
+
+
 def test_it_does_not_wait_for_ever(bench: Bench) -> None:
     """A scheduler that never answers must not keep others from being billed."""
     slurm, files = FakeProvider("slurm"), FakeProvider("files")

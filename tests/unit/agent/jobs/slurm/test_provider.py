@@ -60,6 +60,25 @@ def test_a_job_begins_with_its_cgroup_and_ends_with_it(node: SlurmNode) -> None:
     provider.settled([run.key])
 
 
+def test_a_job_is_awaited_until_it_is_known_whose_it_is(node: SlurmNode) -> None:
+    """From its cgroup on, so that nothing in it is metered as somebody else's; to its end."""
+    node.make(node.path("job_3"))
+    provider = node.provider()
+    provider._desk.lookout.wait_for_first(20)
+    assert (provider.runs(), provider.awaited()) == ([], [])  # it was left behind
+    node.make(node.path())
+    assert (provider.runs(), provider.awaited()) == ([], [node.path()])
+    node.start(node.path(), 100, ENVIRON)
+    only(known(provider))
+    assert provider.awaited() == []
+    node.make(node.path("job_8"))
+    provider.runs()
+    assert provider.awaited() == [node.path("job_8")]
+    node.remove(node.path("job_8"))
+    provider.runs()
+    assert provider.awaited() == []
+
+
 def test_a_requeued_job_is_another_run(node: SlurmNode) -> None:
     """The same number in another cgroup, also before the end of the first was durable."""
     provider = node.provider()
